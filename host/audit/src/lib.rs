@@ -1,0 +1,1 @@
+//! Pure audit maths: canonical JSON, hash chain, Merkle tree, checkpoints, bundle, verification.

@@ -1,0 +1,3 @@
+//! The pangolin command.
+
+fn main() {}

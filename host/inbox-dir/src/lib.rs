@@ -1,0 +1,1 @@
+//! Inbox on a directory.

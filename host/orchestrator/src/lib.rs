@@ -1,0 +1,1 @@
+//! The driver: load, plan, commit, act.

@@ -1,0 +1,1 @@
+//! Loads and runs WebAssembly component plugins under limits.

@@ -1,0 +1,11 @@
+//! Ports to the outside world. Each trait's doc comments are its specification: durability, atomicity,
+//! idempotence, concurrency. In-memory adapters live here and pass the same public conformance suites
+//! (feature `conformance`) as every other adapter.
+//!
+//! Deliberately not here: anything that knows a technology.
+
+pub mod blob_store;
+pub mod clock;
+pub mod inbox;
+pub mod run_store;
+pub mod worker_backend;

@@ -1,0 +1,1 @@
+//! Composition: configuration and the only crate that names adapters.

@@ -1,0 +1,1 @@
+//! WorkerBackend that runs the worker in a Docker container.

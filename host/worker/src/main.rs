@@ -1,0 +1,3 @@
+//! The static program that runs one dispatch inside the isolation.
+
+fn main() {}

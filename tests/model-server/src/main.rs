@@ -1,0 +1,3 @@
+//! Scripted model provider on loopback for tests.
+
+fn main() {}

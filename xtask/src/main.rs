@@ -1,0 +1,3 @@
+//! Build, demo, test and benchmark tasks.
+
+fn main() {}
