@@ -1,0 +1,354 @@
+//! `pangolin.toml`: the declarative configuration. Unknown keys are errors; relative paths start at the file.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use pangolin_core::{
+    entry::{Isolation, RetryPolicy},
+    ids::{Digest, QueueName, RunId},
+};
+use pangolin_ports::worker_backend::{Limits, Network};
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Name of the configuration file.
+pub const CONFIG_FILE: &str = "pangolin.toml";
+
+/// Why the configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file in the directory or any parent.
+    #[error("no {CONFIG_FILE} in {0} or a parent directory; `pangolin init` writes one")]
+    NotFound(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not valid TOML, a wrong type or an unknown key.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// With key path and position.
+        message: String,
+    },
+    /// Values that contradict each other; all of them.
+    #[error("{path}: {}", problems.join("; "))]
+    Problems {
+        /// The file.
+        path: PathBuf,
+        /// Each with its key path.
+        problems: Vec<String>,
+    },
+}
+
+/// A loaded configuration with absolute paths.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Deployment namespace, part of every dispatch id.
+    pub namespace: String,
+    /// State directory (ledger, blobs, keys, inbox).
+    pub state: PathBuf,
+    /// Where workspaces come from.
+    pub workspace: WorkspaceConfig,
+    /// Queues by name; at least one.
+    pub queues: BTreeMap<QueueName, QueueConfig>,
+    /// Executors by name; at least `dispatch`.
+    pub executors: BTreeMap<String, ExecutorConfig>,
+    /// Retry policy.
+    pub retry: RetryPolicy,
+    /// Third-party adapters by id.
+    pub adapters: BTreeMap<String, PluginSource>,
+}
+
+/// Where workspaces come from.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceConfig {
+    /// A git repository. Without one, workspaces start empty.
+    pub repo: Option<PathBuf>,
+    /// Revision that is resolved to a commit when a run is admitted; default `HEAD`.
+    pub base: Option<String>,
+}
+
+/// One queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {
+    /// Items that may run at once, at least 1.
+    pub concurrency: u32,
+    /// Admit, but do not start anything.
+    #[serde(default)]
+    pub paused: bool,
+    /// Built-in pattern id; default `static-dag`.
+    #[serde(default = "static_dag")]
+    pub pattern: String,
+}
+
+fn static_dag() -> String {
+    "static-dag".to_owned()
+}
+
+/// Which backend starts the workers of an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Host processes.
+    Process,
+    /// Docker containers.
+    Docker,
+}
+
+impl BackendKind {
+    /// The word used in configuration and manifests.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// One executor.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutorConfig {
+    /// Backend.
+    pub backend: BackendKind,
+    /// Required isolation; default `sandbox` for `process`, `container` for `docker`.
+    pub isolation: Option<Isolation>,
+    /// Network; default none.
+    pub network: Option<Network>,
+    /// Image for `docker`.
+    pub image: Option<String>,
+    /// Memory per worker in MiB.
+    pub memory_mb: Option<u64>,
+    /// Processors per worker.
+    pub cpus: Option<f64>,
+    /// Processes per worker.
+    pub pids: Option<u32>,
+    /// Seconds between polite stop and kill.
+    pub grace_seconds: Option<u32>,
+    /// Host variables the agent may inherit.
+    #[serde(default)]
+    pub env_allow: Vec<String>,
+    /// Host directories that sandboxed commands may read.
+    #[serde(default)]
+    pub read_only_paths: Vec<String>,
+    /// Model when neither item nor subagent names one.
+    pub default_model: Option<String>,
+}
+
+impl ExecutorConfig {
+    /// The isolation that must be in force.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        self.isolation.unwrap_or(match self.backend {
+            BackendKind::Process => Isolation::Sandbox,
+            BackendKind::Docker => Isolation::Container,
+        })
+    }
+
+    /// The network policy.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network.unwrap_or(Network::None)
+    }
+
+    /// Worker limits for an attempt of `timeout_ms`.
+    #[must_use]
+    pub fn limits(&self, timeout_ms: u64) -> Limits {
+        let default = Limits::default();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated to 0 < cpus <= 1024")]
+        let cpu_milli = self.cpus.map_or(default.cpu_milli, |cpus| (cpus * 1000.0) as u32);
+        Limits {
+            memory_bytes: self.memory_mb.map_or(default.memory_bytes, |mb| mb << 20),
+            cpu_milli,
+            pids: self.pids.unwrap_or(default.pids),
+            timeout_ms,
+            grace_ms: self.grace_seconds.map_or(default.grace_ms, |s| u64::from(s) * 1000),
+            output_bytes: default.output_bytes,
+        }
+    }
+}
+
+/// A third-party component.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginSource {
+    /// The `.wasm` file.
+    pub path: PathBuf,
+    /// Its digest; a different file is refused.
+    pub sha256: Digest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    namespace: String,
+    #[serde(default = "default_state")]
+    state: PathBuf,
+    #[serde(default)]
+    workspace: WorkspaceConfig,
+    #[serde(default)]
+    queues: BTreeMap<QueueName, QueueConfig>,
+    #[serde(default)]
+    executors: BTreeMap<String, ExecutorConfig>,
+    #[serde(default)]
+    retry: RetryFile,
+    #[serde(default)]
+    adapters: BTreeMap<String, PluginSource>,
+}
+
+fn default_state() -> PathBuf {
+    PathBuf::from(".pangolin")
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryFile {
+    max_attempts: Option<u32>,
+    base_ms: Option<i64>,
+    cap_ms: Option<i64>,
+    timeout_seconds: Option<i64>,
+}
+
+impl Config {
+    /// Finds `pangolin.toml` in `dir` or its parents and loads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file and key.
+    pub fn find(dir: &Path) -> Result<Self, ConfigError> {
+        dir.ancestors()
+            .map(|dir| dir.join(CONFIG_FILE))
+            .find(|file| file.is_file())
+            .map_or_else(|| Err(ConfigError::NotFound(dir.to_owned())), |file| Self::load(&file))
+    }
+
+    /// Loads one file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file and key.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: file.to_owned(), source };
+        let text = std::fs::read_to_string(file).map_err(read)?;
+        let file = std::path::absolute(file).map_err(read)?;
+        Self::parse(&file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let invalid = |message: String| ConfigError::Invalid { path: file.to_owned(), message };
+        let parsed: File = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
+        let root = file.parent().unwrap_or(Path::new("/"));
+        let default = RetryPolicy::default();
+        let mut config = Self {
+            file: file.to_owned(),
+            namespace: parsed.namespace,
+            state: root.join(parsed.state),
+            workspace: WorkspaceConfig {
+                repo: parsed.workspace.repo.map(|path| root.join(path)),
+                base: parsed.workspace.base,
+            },
+            queues: parsed.queues,
+            executors: parsed.executors,
+            retry: RetryPolicy {
+                max_attempts: parsed.retry.max_attempts.unwrap_or(default.max_attempts),
+                base_ms: parsed.retry.base_ms.unwrap_or(default.base_ms),
+                cap_ms: parsed.retry.cap_ms.unwrap_or(default.cap_ms),
+                timeout_ms: parsed.retry.timeout_seconds.map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
+            },
+            adapters: parsed.adapters,
+        };
+        for source in config.adapters.values_mut() {
+            source.path = root.join(&source.path);
+        }
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems { path: file.to_owned(), problems }) }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Err(error) = RunId::new(self.namespace.as_str()) {
+            found.push(format!("namespace: {error}"));
+        }
+        if self.queues.is_empty() {
+            found.push("queues: at least one is needed, e.g. [queues.default] concurrency = 2".to_owned());
+        }
+        for (name, queue) in &self.queues {
+            if queue.concurrency == 0 {
+                found.push(format!("queues.{name}.concurrency: must be at least 1 (use paused = true to stop it)"));
+            }
+        }
+        if self.executors.is_empty() {
+            found.push("executors: at least one is needed, e.g. [executors.dispatch] backend = \"process\"".to_owned());
+        }
+        for (name, executor) in &self.executors {
+            match (executor.backend, executor.isolation()) {
+                (BackendKind::Process, Isolation::Container) => found.push(format!(
+                    "executors.{name}.isolation: a process worker cannot be a container; use backend = \"docker\""
+                )),
+                (BackendKind::Docker, Isolation::None | Isolation::Sandbox) => {
+                    found.push(format!("executors.{name}.isolation: a docker worker is always a container"));
+                }
+                _ => {}
+            }
+            if executor.cpus.is_some_and(|cpus| !(cpus > 0.0 && cpus <= 1024.0)) {
+                found.push(format!("executors.{name}.cpus: must be above 0 and at most 1024"));
+            }
+            if executor.memory_mb.is_some_and(|mb| !(16..=1 << 24).contains(&mb)) {
+                found.push(format!("executors.{name}.memory_mb: must be from 16 to 16777216"));
+            }
+            if executor.pids == Some(0) {
+                found.push(format!("executors.{name}.pids: must be at least 1"));
+            }
+        }
+        let retry = &self.retry;
+        if !(1..=100).contains(&retry.max_attempts) {
+            found.push("retry.max_attempts: must be from 1 to 100".to_owned());
+        }
+        if retry.base_ms < 0 || retry.cap_ms < retry.base_ms {
+            found.push("retry: 0 <= base_ms <= cap_ms must hold".to_owned());
+        }
+        if retry.timeout_ms < 1000 {
+            found.push("retry.timeout_seconds: must be at least 1".to_owned());
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/p/pangolin.toml"), text)
+    }
+
+    #[test]
+    fn paths_start_at_the_file_and_defaults_are_strict() {
+        let config = parse("namespace = 'n'\n[workspace]\nrepo = 'repo'\n[queues.default]\nconcurrency = 2\n[executors.dispatch]\nbackend = 'process'").unwrap();
+        assert_eq!(config.state, Path::new("/p/.pangolin"));
+        assert_eq!(config.workspace.repo.as_deref(), Some(Path::new("/p/repo")));
+        assert_eq!(config.executors["dispatch"].isolation(), Isolation::Sandbox);
+        assert_eq!(config.executors["dispatch"].network(), Network::None);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_with_its_key() {
+        let error = parse("namespace = '../x'\n[queues.q]\nconcurrency = 0\n[executors.d]\nbackend = 'docker'\nisolation = 'none'\n[retry]\nmax_attempts = 0").unwrap_err().to_string();
+        for part in ["namespace:", "queues.q.concurrency", "executors.d.isolation", "retry.max_attempts"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        assert!(parse("namespace = 'n'\ntypo = 1").unwrap_err().to_string().contains("typo"));
+    }
+}
