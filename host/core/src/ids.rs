@@ -19,7 +19,9 @@ pub enum IdError {
     #[error("id is {0} bytes long, the limit is 128")]
     TooLong(usize),
     /// A character outside the allowed set.
-    #[error("id {id:?} contains {found:?}; allowed are A-Z a-z 0-9 and . _ ~ : @ + - (first one alphanumeric)")]
+    #[error(
+        "id {id:?} contains {found:?}; allowed are A-Z a-z 0-9 and . _ ~ : @ + - (first one alphanumeric)"
+    )]
     BadCharacter {
         /// The offending id.
         id: String,

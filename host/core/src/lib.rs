@@ -9,3 +9,7 @@ pub mod entry;
 pub mod ids;
 pub mod manifest;
 pub mod plan;
+pub mod retry;
+pub mod scheduler;
+pub mod state;
+pub mod validate;

@@ -1,0 +1,568 @@
+//! Applying entries: every check comes before the first change, so a refused entry changes nothing.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    Attempt, AttemptEnded, AttemptResult, Change, IllegalEntry, ItemState, Node, RunState, Violation,
+    item::{Event, is_legal},
+    position,
+};
+use crate::{
+    entry::{ENTRY_VERSION, Entry, EntryBody, Evidence, Failure, FinalStatus, RunOutcome},
+    ids::{Digest, DispatchId, ItemId},
+    plan::{Plan, PlanItem},
+    retry,
+};
+
+/// A broken rule with the item it concerns; becomes an [`IllegalEntry`] once the entry is known.
+struct Refusal {
+    item: Option<ItemId>,
+    state: Option<&'static str>,
+    violation: Violation,
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Self {
+        Self { item: None, state: None, violation }
+    }
+}
+
+fn illegal(run: &crate::ids::RunId, entry: &Entry, refusal: Refusal) -> IllegalEntry {
+    IllegalEntry {
+        run: run.clone(),
+        seq: entry.seq,
+        kind: entry.body.kind(),
+        item: refusal.item,
+        state: refusal.state,
+        violation: refusal.violation,
+    }
+}
+
+/// Told of each change, in order.
+type OnChange<'a> = &'a mut dyn FnMut(Change);
+
+impl RunState {
+    /// The state after the first entry, which must be `run.submitted` and fit the plan.
+    ///
+    /// # Errors
+    /// [`IllegalEntry`] when the entry is another one, does not fit the plan, or the plan has duplicate ids, unknown
+    /// dependencies or a cycle.
+    pub fn start(plan: impl Into<Arc<Plan>>, first: &Entry) -> Result<Self, IllegalEntry> {
+        let plan = plan.into();
+        let refuse = |violation: Violation| illegal(&plan.id, first, violation.into());
+        if first.v != ENTRY_VERSION {
+            return Err(refuse(Violation::Version(first.v)));
+        }
+        if first.run != plan.id {
+            return Err(refuse(Violation::WrongRun(first.run.clone())));
+        }
+        if first.seq != 0 {
+            return Err(refuse(Violation::WrongSeq { expected: 0 }));
+        }
+        let EntryBody::RunSubmitted(submitted) = &first.body else {
+            return Err(refuse(Violation::Submitted));
+        };
+        let mismatch = if submitted.items != plan.items.len() as u64 {
+            Some(format!("{} items were admitted, the plan has {}", submitted.items, plan.items.len()))
+        } else if submitted.queue != plan.queue {
+            Some(format!("queue {} was admitted, the plan says {}", submitted.queue, plan.queue))
+        } else if submitted.open_ended != plan.open_ended {
+            Some("openEnded differs".to_owned())
+        } else {
+            None
+        };
+        if let Some(text) = mismatch {
+            return Err(refuse(Violation::Plan(text)));
+        }
+        let mut state = Self {
+            submitted: submitted.clone(),
+            actor: first.actor.clone(),
+            submitted_at: first.at,
+            next_seq: 1,
+            last_at: first.at,
+            added: Vec::new(),
+            nodes: Vec::new(),
+            index: std::collections::HashMap::new(),
+            locks: super::RunLocks::default(),
+            open: 0,
+            running: 0,
+            doomed: std::collections::BTreeSet::new(),
+            cancelled: false,
+            closed: false,
+            completed: None,
+            plan: Arc::clone(&plan),
+        };
+        let resolved = state.resolve(&plan.items).map_err(|refusal| illegal(&plan.id, first, refusal))?;
+        state.insert(&plan.items, resolved, &mut |_| ());
+        Ok(state)
+    }
+
+    /// Applies the next entry. `added` holds the items of a `run.extended` and is `None` for every other entry.
+    ///
+    /// # Errors
+    /// [`IllegalEntry`] when the entry cannot follow; the state is unchanged then.
+    pub fn apply(&mut self, entry: &Entry, added: Option<Vec<PlanItem>>) -> Result<(), IllegalEntry> {
+        self.apply_with(entry, added, &mut |_| ())
+    }
+
+    pub(crate) fn apply_with(
+        &mut self,
+        entry: &Entry,
+        added: Option<Vec<PlanItem>>,
+        on: OnChange<'_>,
+    ) -> Result<(), IllegalEntry> {
+        match self.step(entry, added, on) {
+            Ok(()) => {
+                self.next_seq += 1;
+                self.last_at = entry.at;
+                Ok(())
+            }
+            Err(refusal) => Err(illegal(self.id(), entry, refusal)),
+        }
+    }
+
+    fn step(&mut self, entry: &Entry, added: Option<Vec<PlanItem>>, on: OnChange<'_>) -> Result<(), Refusal> {
+        if entry.v != ENTRY_VERSION {
+            return Err(Violation::Version(entry.v).into());
+        }
+        if entry.run != self.plan.id {
+            return Err(Violation::WrongRun(entry.run.clone()).into());
+        }
+        if entry.seq != self.next_seq {
+            return Err(Violation::WrongSeq { expected: self.next_seq }.into());
+        }
+        if self.completed.is_some() {
+            return Err(Violation::Completed.into());
+        }
+        if added.is_some() != matches!(entry.body, EntryBody::RunExtended { .. }) {
+            return Err(Violation::Items.into());
+        }
+        match &entry.body {
+            EntryBody::RunSubmitted(_) => Err(Violation::Submitted.into()),
+            EntryBody::ItemFired { item, attempt, dispatch, manifest } => {
+                self.fired(item, *attempt, dispatch, *manifest, entry.at, on)
+            }
+            EntryBody::ItemReconciled { item, attempt, status, failure, evidence } => {
+                self.reconciled(item, *attempt, *status, failure.as_ref(), evidence, entry.at, on)
+            }
+            EntryBody::ItemRetried { item, attempt, failure, not_before, evidence } => {
+                self.retried(item, *attempt, failure, *not_before, evidence, entry.at, on)
+            }
+            EntryBody::ItemSkipped { items, cause } => self.skipped(items, cause),
+            EntryBody::ItemDenied { item, failure } => {
+                let index = self.legal(item, Event::Denied)?;
+                self.leave(index, ItemState::Denied { failure: Box::new(failure.clone()) }, on);
+                Ok(())
+            }
+            EntryBody::ItemCancelled { item } => {
+                let index = self.legal(item, Event::Cancelled)?;
+                self.cancel(index, on);
+                Ok(())
+            }
+            EntryBody::RunExtended { items, cause, .. } => {
+                self.extended(items, cause.as_ref(), added.unwrap_or_default(), on)
+            }
+            EntryBody::RunCancelled {} => {
+                if self.cancelled {
+                    return Err(Violation::RunCancelled.into());
+                }
+                self.cancelled = true;
+                for index in self.positions() {
+                    if is_legal(&self.node(index).state, Event::Cancelled) {
+                        self.cancel(index, on);
+                    }
+                }
+                Ok(())
+            }
+            EntryBody::RunClosed {} => {
+                if !self.is_open_ended() {
+                    return Err(Violation::NotOpen.into());
+                }
+                self.closed = true;
+                Ok(())
+            }
+            EntryBody::RunCompleted { outcome, counts } => self.complete(*outcome, counts),
+        }
+    }
+
+    fn refuse(&self, index: u32, violation: Violation) -> Refusal {
+        let item = Some(self.plan_item(index).id.clone());
+        Refusal { item, state: Some(self.node(index).state.name()), violation }
+    }
+
+    fn find(&self, item: &ItemId) -> Result<u32, Refusal> {
+        let unknown = || Refusal { item: Some(item.clone()), state: None, violation: Violation::UnknownItem };
+        self.position_of(item).ok_or_else(unknown)
+    }
+
+    fn legal(&self, item: &ItemId, event: Event) -> Result<u32, Refusal> {
+        let index = self.find(item)?;
+        if is_legal(&self.node(index).state, event) {
+            Ok(index)
+        } else {
+            Err(self.refuse(index, Violation::State))
+        }
+    }
+
+    fn fired(
+        &mut self,
+        item: &ItemId,
+        attempt: u32,
+        dispatch: &DispatchId,
+        manifest: Option<Digest>,
+        at: i64,
+        on: OnChange<'_>,
+    ) -> Result<(), Refusal> {
+        let index = self.legal(item, Event::Fired)?;
+        let expected = self.attempts_made(index).saturating_add(1);
+        if attempt != expected {
+            return Err(self.refuse(index, Violation::Attempt { found: attempt, expected }));
+        }
+        let waited = match self.node(index).state {
+            ItemState::RetryWait { not_before, .. } => Some(not_before),
+            _ => None,
+        };
+        if let Some(not_before) = waited.filter(|not_before| at < *not_before) {
+            return Err(self.refuse(index, Violation::TooEarly { not_before }));
+        }
+        for lock in &self.node(index).locks {
+            if let Some(holder) = self.locks.holder[*lock as usize] {
+                let key = self.locks.names[*lock as usize].clone();
+                let holder = format!("{}/{}", self.plan.id, self.plan_item(holder).id);
+                return Err(self.refuse(index, Violation::LockHeld { key, holder }));
+            }
+        }
+        let derived = DispatchId::derive(&self.submitted.namespace, &self.plan.id, item, attempt);
+        if derived != *dispatch {
+            return Err(self.refuse(index, Violation::Dispatch { expected: derived }));
+        }
+        let node = &mut self.nodes[index as usize];
+        for lock in &node.locks {
+            self.locks.holder[*lock as usize] = Some(index);
+        }
+        node.state = ItemState::Running { attempt, dispatch: derived, fired_at: at, cancelling: false };
+        node.attempts.push(Attempt { number: attempt, manifest, fired_at: at, end: None });
+        self.running += 1;
+        on(Change::Fired(index, waited));
+        Ok(())
+    }
+
+    /// The running attempt an entry is about, checked; with the time it was fired and whether it is being stopped.
+    fn current(&self, item: &ItemId, event: Event, found: u32) -> Result<(u32, i64, bool), Refusal> {
+        let index = self.legal(item, event)?;
+        let ItemState::Running { attempt, fired_at, cancelling, .. } = self.node(index).state else {
+            return Err(self.refuse(index, Violation::State));
+        };
+        if attempt != found {
+            return Err(self.refuse(index, Violation::Attempt { found, expected: attempt }));
+        }
+        Ok((index, fired_at, cancelling))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one entry kind")]
+    fn reconciled(
+        &mut self,
+        item: &ItemId,
+        attempt: u32,
+        status: FinalStatus,
+        failure: Option<&Failure>,
+        evidence: &Evidence,
+        at: i64,
+        on: OnChange<'_>,
+    ) -> Result<(), Refusal> {
+        let (index, fired_at, cancelling) = self.current(item, Event::Reconciled(status), attempt)?;
+        let (state, result, failure_fits) = match status {
+            FinalStatus::Done => (ItemState::Done, AttemptResult::Done, failure.is_none()),
+            FinalStatus::Failed => (ItemState::Failed, AttemptResult::Failed, failure.is_some()),
+            FinalStatus::Cancelled => (ItemState::Cancelled, AttemptResult::Cancelled, true),
+            FinalStatus::NeedsInput => (ItemState::NeedsInput, AttemptResult::NeedsInput, failure.is_none()),
+            FinalStatus::Skipped | FinalStatus::Denied => {
+                return Err(self.refuse(index, Violation::Status(status)));
+            }
+        };
+        if cancelling && status != FinalStatus::Cancelled {
+            return Err(self.refuse(index, Violation::Status(status)));
+        }
+        if !failure_fits {
+            return Err(self.refuse(index, Violation::FailureMismatch { status, failure: failure.is_some() }));
+        }
+        self.end_attempt(index, result, failure, evidence, at);
+        on(Change::Ended(index, fired_at));
+        self.nodes[index as usize].state = state;
+        match status {
+            FinalStatus::Done => self.became_done(index, on),
+            FinalStatus::NeedsInput => (),
+            _ => self.became_dead(index),
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one entry kind")]
+    fn retried(
+        &mut self,
+        item: &ItemId,
+        attempt: u32,
+        failure: &Failure,
+        not_before: i64,
+        evidence: &Evidence,
+        at: i64,
+        on: OnChange<'_>,
+    ) -> Result<(), Refusal> {
+        let (index, fired_at, _) = self.current(item, Event::Retried, attempt)?;
+        let max = retry::max_attempts(&self.submitted.retry, self.plan_item(index));
+        if attempt >= max {
+            return Err(self.refuse(index, Violation::NoAttemptLeft { max }));
+        }
+        if !failure.class.is_retryable() {
+            return Err(self.refuse(index, Violation::NotRetryable(failure.class)));
+        }
+        self.end_attempt(index, AttemptResult::Retried, Some(failure), evidence, at);
+        on(Change::Ended(index, fired_at));
+        self.nodes[index as usize].state = ItemState::RetryWait { attempt, not_before };
+        on(Change::RetryAt(index, not_before));
+        Ok(())
+    }
+
+    /// Locks are released whenever an attempt ends, also for a retry wait.
+    fn end_attempt(
+        &mut self,
+        index: u32,
+        result: AttemptResult,
+        failure: Option<&Failure>,
+        evidence: &Evidence,
+        at: i64,
+    ) {
+        let node = &mut self.nodes[index as usize];
+        for lock in &node.locks {
+            self.locks.holder[*lock as usize] = None;
+        }
+        if let Some(last) = node.attempts.last_mut() {
+            let evidence = Box::new(evidence.clone());
+            last.end = Some(AttemptEnded { at, result, failure: failure.cloned(), evidence });
+        }
+        self.running -= 1;
+    }
+
+    fn skipped(&mut self, items: &[ItemId], cause: &ItemId) -> Result<(), Refusal> {
+        let cause_index = self.find(cause)?;
+        if !self.node(cause_index).state.is_dead() {
+            return Err(self.refuse(cause_index, Violation::Cause(cause.clone())));
+        }
+        let mut members = Vec::with_capacity(items.len());
+        let mut set = HashSet::with_capacity(items.len());
+        for item in items {
+            let index = self.legal(item, Event::Skipped)?;
+            members.push(index);
+            if !set.insert(index) {
+                return Err(self.refuse(index, Violation::ItemList));
+            }
+        }
+        if members.is_empty() {
+            return Err(Violation::ItemList.into());
+        }
+        // Dependencies have no cycle, so following this rule from any member ends at the cause.
+        let follows = |dep: &u32| {
+            *dep == cause_index
+                || set.contains(dep)
+                || matches!(&self.node(*dep).state, ItemState::Skipped { cause: earlier } if earlier == cause)
+        };
+        for index in &members {
+            if !self.node(*index).deps.iter().any(follows) {
+                return Err(self.refuse(*index, Violation::Reachable(cause.clone())));
+            }
+        }
+        for index in members {
+            self.leave_pending(index);
+            self.nodes[index as usize].state = ItemState::Skipped { cause: cause.clone() };
+            self.became_dead(index);
+        }
+        Ok(())
+    }
+
+    /// A waiting item ends without (another) attempt.
+    fn leave(&mut self, index: u32, state: ItemState, on: OnChange<'_>) {
+        match self.node(index).state {
+            ItemState::Pending => self.leave_pending(index),
+            ItemState::Ready => on(Change::Left(index, None)),
+            ItemState::RetryWait { not_before, .. } => on(Change::Left(index, Some(not_before))),
+            _ => (),
+        }
+        self.nodes[index as usize].state = state;
+        self.became_dead(index);
+    }
+
+    fn cancel(&mut self, index: u32, on: OnChange<'_>) {
+        if let ItemState::Running { cancelling, .. } = &mut self.nodes[index as usize].state {
+            *cancelling = true;
+            on(Change::Cancelling(index));
+        } else {
+            self.leave(index, ItemState::Cancelled, on);
+        }
+    }
+
+    fn leave_pending(&mut self, index: u32) {
+        // Taken out for the loop and put back: the dependencies are other nodes.
+        let deps = std::mem::take(&mut self.nodes[index as usize].deps);
+        for dep in &deps {
+            let node = &mut self.nodes[*dep as usize];
+            node.waiting_dependents -= 1;
+            if node.waiting_dependents == 0 {
+                self.doomed.remove(dep);
+            }
+        }
+        self.nodes[index as usize].deps = deps;
+    }
+
+    fn became_done(&mut self, index: u32, on: OnChange<'_>) {
+        self.open -= 1;
+        let dependents = std::mem::take(&mut self.nodes[index as usize].dependents);
+        for dependent in &dependents {
+            let node = &mut self.nodes[*dependent as usize];
+            node.unmet -= 1;
+            if node.unmet == 0 && matches!(node.state, ItemState::Pending) {
+                node.state = ItemState::Ready;
+                self.leave_pending(*dependent);
+                on(Change::Ready(*dependent));
+            }
+        }
+        self.nodes[index as usize].dependents = dependents;
+    }
+
+    fn became_dead(&mut self, index: u32) {
+        self.open -= 1;
+        if self.node(index).waiting_dependents > 0 {
+            self.doomed.insert(index);
+        }
+    }
+
+    fn extended(
+        &mut self,
+        ids: &[ItemId],
+        cause: Option<&ItemId>,
+        added: Vec<PlanItem>,
+        on: OnChange<'_>,
+    ) -> Result<(), Refusal> {
+        if self.cancelled {
+            return Err(Violation::RunCancelled.into());
+        }
+        if self.closed {
+            return Err(Violation::NotOpen.into());
+        }
+        if let Some(cause) = cause {
+            self.find(cause)?;
+        }
+        if ids.is_empty() {
+            return Err(Violation::ItemList.into());
+        }
+        if !ids.iter().eq(added.iter().map(|item| &item.id)) {
+            return Err(Violation::Items.into());
+        }
+        let resolved = self.resolve(&added)?;
+        self.insert(&added, resolved, on);
+        self.added.extend(added);
+        Ok(())
+    }
+
+    /// Dependencies of new items by position, checked: known, unique ids, no cycle. Changes nothing.
+    fn resolve(&self, items: &[PlanItem]) -> Result<Vec<Box<[u32]>>, Refusal> {
+        let plan = |item: &PlanItem, text: String| Refusal {
+            item: Some(item.id.clone()),
+            state: None,
+            violation: Violation::Plan(text),
+        };
+        let first = position(self.nodes.len());
+        let mut fresh = std::collections::HashMap::with_capacity(items.len());
+        for (offset, item) in items.iter().enumerate() {
+            if self.index.contains_key(&item.id) || fresh.insert(&item.id, first + position(offset)).is_some()
+            {
+                return Err(plan(item, "the id is used twice".to_owned()));
+            }
+        }
+        let mut resolved = Vec::with_capacity(items.len());
+        for item in items {
+            let mut deps = Vec::with_capacity(item.depends_on.len());
+            for name in item.depends_on.iter().chain(item.needs.values().map(|need| &need.from)) {
+                let dep = fresh.get(name).or_else(|| self.index.get(name)).copied();
+                deps.push(
+                    dep.ok_or_else(|| plan(item, format!("it depends on {name}, which does not exist")))?,
+                );
+            }
+            deps.sort_unstable();
+            deps.dedup();
+            resolved.push(deps.into_boxed_slice());
+        }
+        let order = crate::validate::graph::leftover(items.len(), |offset| {
+            resolved[offset as usize].iter().filter(|dep| **dep >= first).map(|dep| dep - first)
+        });
+        match order.first() {
+            Some(offset) => {
+                Err(plan(&items[*offset as usize], "it is part of or behind a dependency cycle".to_owned()))
+            }
+            None => Ok(resolved),
+        }
+    }
+
+    fn insert(&mut self, items: &[PlanItem], resolved: Vec<Box<[u32]>>, on: OnChange<'_>) {
+        let first = self.nodes.len();
+        self.index.reserve(items.len());
+        self.nodes.reserve(items.len());
+        for (item, deps) in items.iter().zip(resolved) {
+            self.index.insert(item.id.clone(), position(self.nodes.len()));
+            let mut locks: Vec<u32> = item.resource_locks.iter().map(|key| self.locks.number(key)).collect();
+            locks.sort_unstable();
+            locks.dedup();
+            self.nodes.push(Node {
+                state: ItemState::Pending,
+                unmet: 0,
+                waiting_dependents: 0,
+                deps,
+                dependents: Vec::new(),
+                locks: locks.into_boxed_slice(),
+                attempts: Vec::new(),
+            });
+        }
+        self.open += items.len() as u64;
+        for index in first..self.nodes.len() {
+            let deps = std::mem::take(&mut self.nodes[index].deps);
+            let mut unmet = 0;
+            for dep in &deps {
+                let node = &mut self.nodes[*dep as usize];
+                node.dependents.push(position(index));
+                node.waiting_dependents += 1;
+                unmet += u32::from(!matches!(node.state, ItemState::Done));
+                if node.state.is_dead() {
+                    self.doomed.insert(*dep);
+                }
+            }
+            self.nodes[index].deps = deps;
+            self.nodes[index].unmet = unmet;
+            if unmet == 0 {
+                self.leave_pending(position(index));
+                self.nodes[index].state = ItemState::Ready;
+                on(Change::Ready(position(index)));
+            }
+        }
+    }
+
+    fn complete(
+        &mut self,
+        outcome: RunOutcome,
+        counts: &std::collections::BTreeMap<FinalStatus, u64>,
+    ) -> Result<(), Refusal> {
+        if self.open > 0 {
+            return Err(Violation::Unfinished { open: self.open }.into());
+        }
+        if self.is_open_ended() {
+            return Err(Violation::StillOpen.into());
+        }
+        let (expected, expected_counts) = self.result(0);
+        if outcome != expected {
+            return Err(Violation::Outcome { expected }.into());
+        }
+        if *counts != expected_counts {
+            return Err(Violation::Counts.into());
+        }
+        self.completed = Some(outcome);
+        Ok(())
+    }
+}
