@@ -4,8 +4,15 @@
 //!
 //! Deliberately not here: anything that knows a technology.
 
+#[cfg(feature = "conformance")]
+pub mod backend_conformance;
+pub mod batch_rules;
 pub mod blob_store;
 pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod inbox;
+pub mod memory;
 pub mod run_store;
 pub mod worker_backend;
+pub mod worker_output;
