@@ -1,3 +1,72 @@
-//! Build, demo, test and benchmark tasks.
+//! `cargo xtask`: builds what the `pangolin` binary needs beside it, runs the examples, the whole test suite and the
+//! benchmarks.
+//!
+//! Deliberately not here: any logic of Pangolin. Everything goes through the binaries, as a user would do it, so this
+//! crate depends on no other crate of the workspace and builds in seconds.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool: data on stdout, progress on stderr"
+)]
+
+mod bench;
+mod binaries;
+mod daemon;
+mod docker;
+mod example;
+mod process;
+mod suite;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::workspace::Workspace;
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  demo [--docker]             build, run examples/offload-fanout live, print the patches and the audit block
+  example <name> [--docker]   the same for any folder of examples/ that has a plan.json
+  build                       build `pangolin` and the static worker beside it (target/debug)
+  check                       format, lints and the wasm32 check of the pure crates
+  test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
+  bench <what>                engine | dispatch | verify | size; one JSON line per figure on stdout
+  ci                          what a fresh machine runs: .ci/run (installs packages, needs root)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if matches!(args.as_slice(), [] | ["help" | "--help" | "-h"]) {
+        print!("{USAGE}");
+        return if args.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match args {
+        ["demo"] => example::run(&workspace, "offload-fanout", example::Workers::Host),
+        ["demo", "--docker"] => example::run(&workspace, "offload-fanout", example::Workers::Docker),
+        ["example", name] => example::run(&workspace, name, example::Workers::Host),
+        ["example", name, "--docker"] | ["example", "--docker", name] => {
+            example::run(&workspace, name, example::Workers::Docker)
+        }
+        ["build"] => binaries::build(&workspace).map(|_| ()),
+        ["check"] => suite::check(&workspace),
+        ["test"] => suite::test(&workspace),
+        ["bench", what] => bench::run(&workspace, what),
+        ["ci"] => process::run(process::command("bash", [".ci/run"]).current_dir(&workspace.root)),
+        _ => bail!("do not know {:?}\n\n{USAGE}", args.join(" ")),
+    }
+}

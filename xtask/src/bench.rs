@@ -1,0 +1,154 @@
+//! `cargo xtask bench`: figures as JSON lines on stdout. What is measured beside the code stays there; only the sizes
+//! and the idle daemon are measured here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{
+    binaries,
+    daemon::Daemon,
+    process,
+    workspace::{GUEST_TARGET, Workspace},
+};
+
+/// How long the idle daemon is watched. Long enough that one clock tick (10 ms) is 0.1 % of a processor.
+const IDLE_WATCH: Duration = Duration::from_secs(10);
+
+/// How long the daemon may take until its processor time stands still.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs one benchmark.
+pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
+    let example = |package: &str, name: &str| {
+        process::run(
+            process::cargo()
+                .args(["run", "--release", "--quiet", "-p", package, "--example", name])
+                .current_dir(&workspace.root),
+        )
+    };
+    match what {
+        "engine" => example("pangolin-runtime", "bench_engine"),
+        "dispatch" => example("pangolin-runtime", "bench_dispatch"),
+        "verify" => example("pangolin-audit", "bench_verify"),
+        "size" => size(workspace),
+        _ => bail!("do not know the benchmark {what:?}; there are engine, dispatch, verify and size"),
+    }
+}
+
+fn line(value: &Value) {
+    println!("{value}");
+}
+
+fn size(workspace: &Workspace) -> Result<()> {
+    let binaries = binaries::build_release(workspace)?;
+    for (name, path) in [("pangolin", &binaries.pangolin), ("pangolin-worker", &binaries.worker)] {
+        line(&json!({ "bench": "size", "shape": name, "bytes": file_bytes(path)? }));
+    }
+    for path in guest_files(workspace)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        line(&json!({ "bench": "size", "shape": name, "bytes": file_bytes(&path)? }));
+    }
+    let dir = workspace.target.join("bench").join("idle-daemon");
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let config = dir.join("pangolin.toml");
+    fs::write(
+        &config,
+        "namespace = \"idle\"\nstate = \".pangolin\"\n[queues.default]\nconcurrency = 2\n\
+         [executors.dispatch]\nbackend = \"process\"\nisolation = \"sandbox\"\nnetwork = \"none\"\n",
+    )
+    .with_context(|| format!("cannot write {}", config.display()))?;
+    process::run(&mut binaries.pangolin(&dir, ["init"]))?;
+    let mut daemon = Daemon::start("orch-serve", &dir, &binaries.pangolin(&dir, ["orch", "serve"]))?;
+    let idle = idle(&mut daemon);
+    daemon.stop()?;
+    line(&idle?);
+    Ok(())
+}
+
+/// Memory and processor time of a daemon without work.
+fn idle(daemon: &mut Daemon) -> Result<Value> {
+    let pid = settled_pid(daemon)?;
+    let before = cpu_ticks(pid)?;
+    let started = Instant::now();
+    // A measurement over time: the length of this wait is part of the figure.
+    std::thread::sleep(IDLE_WATCH);
+    let ticks = cpu_ticks(pid)? - before;
+    let seconds = started.elapsed().as_secs_f64();
+    daemon.check_alive()?;
+    let hertz: f64 = process::output(&mut process::command("getconf", ["CLK_TCK"]))?.trim().parse()?;
+    #[expect(clippy::cast_precision_loss, reason = "a handful of ticks")]
+    let percent = ticks as f64 / hertz / seconds * 100.0;
+    Ok(json!({
+        "bench": "size",
+        "shape": "idle-daemon",
+        "rss_kib": status_kib(pid, "VmRSS")?,
+        "peak_rss_kib": status_kib(pid, "VmHWM")?,
+        "cpu_percent": (percent * 1000.0).round() / 1000.0,
+        "seconds": (seconds * 10.0).round() / 10.0,
+    }))
+}
+
+/// Its pid once it is ready and did nothing for two seconds.
+fn settled_pid(daemon: &mut Daemon) -> Result<u32> {
+    let mut pid = None;
+    let mut last = (0, Instant::now());
+    let pid_file = daemon.pid_file().to_owned();
+    daemon.wait_ready(SETTLE_LIMIT, || {
+        pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
+        let Some(ticks) = pid.and_then(|pid| cpu_ticks(pid).ok()) else { return false };
+        if ticks != last.0 {
+            last = (ticks, Instant::now());
+        }
+        ticks > 0 && last.1.elapsed() > Duration::from_secs(2)
+    })?;
+    pid.context("the daemon wrote no pid")
+}
+
+/// User and system time in clock ticks: fields 14 and 15 of `/proc/<pid>/stat`, see proc(5).
+fn cpu_ticks(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The second field is the program's name in parentheses and may contain spaces.
+    let (_, rest) = text.rsplit_once(')').with_context(|| format!("{path} is malformed"))?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let tick = |index: usize| -> Result<u64> {
+        fields.get(index).and_then(|field| field.parse().ok()).with_context(|| format!("{path} is malformed"))
+    };
+    Ok(tick(11)? + tick(12)?)
+}
+
+/// One size of `/proc/<pid>/status` in KiB.
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).with_context(|| format!("{path} has no {name}"))
+}
+
+fn file_bytes(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len())
+}
+
+/// The components that the build embeds.
+fn guest_files(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let dir = workspace.root.join("plugins/target").join(GUEST_TARGET).join("release");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "wasm") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
