@@ -281,7 +281,7 @@ impl Example<'_> {
              \x20 cd {dir} && export PATH=\"{path}:$PATH\"\n\
              \x20 pangolin verify bundle.json --full      # verifies without configuration, store or network\n\
              \x20 pangolin patch show {item}\n\
-             \x20 pangolin patch apply {item}\n"
+             \x20 pangolin patch apply {item} --repo repo\n"
         )
     }
 }

@@ -1,6 +1,8 @@
 //! The scripts of `examples/offload-fanout` do what its README says: the check is red before the edits and green after
 //! all three, and the verify gate is red when one of them is missing.
 
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
