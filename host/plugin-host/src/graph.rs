@@ -1,0 +1,383 @@
+//! Host side of `pangolin:pattern/graph`: the run a pattern sees and the decisions it writes.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use pangolin_core::{
+    ids::ItemId,
+    plan::{Need, Select},
+};
+use serde_json::Value;
+use wasmtime::component::Resource;
+
+use crate::{
+    bindings::pattern::pangolin::{
+        base::types::Refusal,
+        pattern::graph::{Host, HostDecisions, HostItemSpec, HostItemView, HostRunView, ItemBrief, Phase},
+    },
+    failure::{GUEST_TEXT_BYTES, clip},
+    limits::Limits,
+    pattern::{Decisions, ItemPhase, RunItem, RunView, SpawnSpec},
+    state::{CallState, Meter},
+};
+
+/// Most briefs per page.
+const PAGE_MAX: usize = 1_024;
+
+/// Largest input value of a spawned item, in bytes of JSON.
+const INPUT_BYTES_MAX: usize = 64 << 10;
+
+/// The `run-view` resource.
+#[expect(unreachable_pub, reason = "generated code re-exports it")]
+pub struct ViewHandle {
+    view: Arc<RunView>,
+    /// Made on first use of `find`.
+    index: Option<HashMap<String, u32>>,
+}
+
+impl ViewHandle {
+    pub(crate) fn new(view: Arc<RunView>) -> Self {
+        Self { view, index: None }
+    }
+}
+
+/// The `item-view` resource.
+#[expect(unreachable_pub, reason = "generated code re-exports it")]
+pub struct ItemHandle {
+    view: Arc<RunView>,
+    index: usize,
+}
+
+impl ItemHandle {
+    fn item(&self) -> &RunItem {
+        &self.view.items[self.index]
+    }
+}
+
+/// The `item-spec` resource: checked when it is spawned, so that the guest hears about every problem in one place.
+#[expect(unreachable_pub, reason = "generated code re-exports it")]
+pub struct SpecDraft {
+    id: String,
+    executor: String,
+    inputs: BTreeMap<String, String>,
+    depends_on: Vec<String>,
+    needs: BTreeMap<String, (String, Option<String>)>,
+    locks: Vec<String>,
+    attrs: BTreeMap<String, String>,
+    bytes: usize,
+}
+
+/// The `decisions` resource.
+#[expect(unreachable_pub, reason = "generated code re-exports it")]
+pub struct DecisionsDraft {
+    decisions: Decisions,
+    ids: HashSet<String>,
+    meter: Meter,
+}
+
+impl DecisionsDraft {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { decisions: Decisions::default(), ids: HashSet::new(), meter: Meter::new("decisions", limits) }
+    }
+
+    pub(crate) fn finish(self) -> Decisions {
+        self.decisions
+    }
+}
+
+fn refuse(subject: &str, reason: impl Into<String>) -> Refusal {
+    Refusal { capability: "spawn".into(), subject: clip(subject.to_owned(), 256), reason: reason.into() }
+}
+
+impl SpecDraft {
+    fn build(self) -> Result<SpawnSpec, Refusal> {
+        let subject = self.id.clone();
+        let item = |id: &str, role: &str| {
+            ItemId::new(id).map_err(|error| refuse(&subject, format!("{role} {id:?}: {error}")))
+        };
+        let mut inputs = BTreeMap::new();
+        for (key, json) in self.inputs {
+            if json.len() > INPUT_BYTES_MAX {
+                let size = json.len();
+                return Err(refuse(
+                    &subject,
+                    format!("input {key:?} has {size} bytes, the cap is {INPUT_BYTES_MAX}"),
+                ));
+            }
+            let value: Value = serde_json::from_str(&json)
+                .map_err(|error| refuse(&subject, format!("input {key:?} is not JSON: {error}")))?;
+            inputs.insert(key, value);
+        }
+        let mut needs = BTreeMap::new();
+        for (key, (source, path)) in self.needs {
+            let from = item(&source, "source of a need")?;
+            let select = path.map_or(Select::Patch, |path| Select::Output { path });
+            needs.insert(key, Need { from, select });
+        }
+        let depends_on =
+            self.depends_on.iter().map(|id| item(id, "dependency")).collect::<Result<Vec<_>, _>>()?;
+        if self.executor.is_empty() {
+            return Err(refuse(&subject, "executor is empty"));
+        }
+        Ok(SpawnSpec {
+            id: item(&self.id, "id")?,
+            executor: self.executor,
+            inputs,
+            depends_on,
+            needs,
+            locks: self.locks,
+            attrs: self.attrs,
+        })
+    }
+}
+
+fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
+    let item = view.items.get(usize::try_from(index).ok()?)?;
+    let phase = match item.phase {
+        ItemPhase::Waiting => Phase::Waiting,
+        ItemPhase::Active => Phase::Active,
+        ItemPhase::Succeeded => Phase::Succeeded,
+        ItemPhase::Unsuccessful => Phase::Unsuccessful,
+    };
+    Some(ItemBrief { index, id: item.id.as_str().to_owned(), phase, attempts: item.attempts })
+}
+
+fn page(offset: u32, limit: u32, len: usize) -> std::ops::Range<usize> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(len);
+    let count = usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_MAX);
+    start..start.saturating_add(count).min(len)
+}
+
+impl Host for CallState {}
+
+impl HostRunView for CallState {
+    fn run_id(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.view.run_id.clone())
+    }
+
+    fn tick(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&this)?.view.tick)
+    }
+
+    fn now_ms(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&this)?.view.now_ms)
+    }
+
+    fn seed(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&this)?.view.seed)
+    }
+
+    fn params_json(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.view.params_json.clone())
+    }
+
+    fn item_count(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u32> {
+        Ok(u32::try_from(self.table.get(&this)?.view.items.len())?)
+    }
+
+    fn items(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<Vec<ItemBrief>> {
+        let view = &self.table.get(&this)?.view;
+        let range = page(offset, limit, view.items.len());
+        Ok(range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect())
+    }
+
+    fn changed(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<Vec<ItemBrief>> {
+        let view = &self.table.get(&this)?.view;
+        let range = page(offset, limit, view.changed.len());
+        Ok(view.changed[range].iter().filter_map(|index| brief(view, *index)).collect())
+    }
+
+    fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
+        let handle = self.table.get_mut(&this)?;
+        let view = &handle.view;
+        let index = handle.index.get_or_insert_with(|| {
+            view.items.iter().zip(0..).map(|(item, index)| (item.id.as_str().to_owned(), index)).collect()
+        });
+        Ok(index.get(&id).copied())
+    }
+
+    fn item(
+        &mut self,
+        this: Resource<ViewHandle>,
+        index: u32,
+    ) -> wasmtime::Result<Option<Resource<ItemHandle>>> {
+        let view = Arc::clone(&self.table.get(&this)?.view);
+        let index = usize::try_from(index)?;
+        if index >= view.items.len() {
+            return Ok(None);
+        }
+        Ok(Some(self.table.push(ItemHandle { view, index })?))
+    }
+
+    fn attr(&mut self, this: Resource<ViewHandle>, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&this)?.view.attrs.get(&key).cloned())
+    }
+
+    fn drop(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl HostItemView for CallState {
+    fn id(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.item().id.as_str().to_owned())
+    }
+
+    fn state(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.item().state.clone())
+    }
+
+    fn executor(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&this)?.item().executor.clone())
+    }
+
+    fn depends_on(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<u32>> {
+        Ok(self.table.get(&this)?.item().depends_on.clone())
+    }
+
+    fn verify_passed(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Option<bool>> {
+        Ok(self.table.get(&this)?.item().verify_passed)
+    }
+
+    fn output_keys(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<String>> {
+        Ok(self.table.get(&this)?.item().output_keys.clone())
+    }
+
+    fn input_json(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&this)?.item().inputs.get(&key).map(Value::to_string))
+    }
+
+    fn attr(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&this)?.item().attrs.get(&key).cloned())
+    }
+
+    fn drop(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl CallState {
+    /// Host memory behind an `item-spec` is bounded by the bytes that may cross into the host per call; this keeps
+    /// count for the decisions meter.
+    fn spec(&mut self, this: &Resource<SpecDraft>, bytes: usize) -> wasmtime::Result<&mut SpecDraft> {
+        let spec = self.table.get_mut(this)?;
+        spec.bytes += bytes;
+        Ok(spec)
+    }
+}
+
+impl HostItemSpec for CallState {
+    fn new(&mut self, id: String, executor: String) -> wasmtime::Result<Resource<SpecDraft>> {
+        let bytes = id.len() + executor.len();
+        Ok(self.table.push(SpecDraft {
+            id,
+            executor,
+            inputs: BTreeMap::new(),
+            depends_on: Vec::new(),
+            needs: BTreeMap::new(),
+            locks: Vec::new(),
+            attrs: BTreeMap::new(),
+            bytes,
+        })?)
+    }
+
+    fn set_input_json(
+        &mut self,
+        this: Resource<SpecDraft>,
+        key: String,
+        json: String,
+    ) -> wasmtime::Result<()> {
+        self.spec(&this, key.len() + json.len())?.inputs.insert(key, json);
+        Ok(())
+    }
+
+    fn depend_on(&mut self, this: Resource<SpecDraft>, id: String) -> wasmtime::Result<()> {
+        self.spec(&this, id.len())?.depends_on.push(id);
+        Ok(())
+    }
+
+    fn need_patch(&mut self, this: Resource<SpecDraft>, key: String, source: String) -> wasmtime::Result<()> {
+        self.spec(&this, key.len() + source.len())?.needs.insert(key, (source, None));
+        Ok(())
+    }
+
+    fn need_output(
+        &mut self,
+        this: Resource<SpecDraft>,
+        key: String,
+        source: String,
+        path: String,
+    ) -> wasmtime::Result<()> {
+        self.spec(&this, key.len() + source.len() + path.len())?.needs.insert(key, (source, Some(path)));
+        Ok(())
+    }
+
+    fn lock(&mut self, this: Resource<SpecDraft>, key: String) -> wasmtime::Result<()> {
+        self.spec(&this, key.len())?.locks.push(key);
+        Ok(())
+    }
+
+    fn set_attr(&mut self, this: Resource<SpecDraft>, key: String, value: String) -> wasmtime::Result<()> {
+        self.spec(&this, key.len() + value.len())?.attrs.insert(key, value);
+        Ok(())
+    }
+
+    fn drop(&mut self, this: Resource<SpecDraft>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl HostDecisions for CallState {
+    fn spawn(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        spec: Resource<SpecDraft>,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
+        let spec = self.table.delete(spec)?;
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(spec.bytes)?;
+        if out.ids.contains(&spec.id) {
+            return Ok(Err(refuse(&spec.id, "spawned twice in one step")));
+        }
+        match spec.build() {
+            Ok(spec) => {
+                out.ids.insert(spec.id.as_str().to_owned());
+                out.decisions.spawned.push(spec);
+                Ok(Ok(()))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn close(&mut self, this: Resource<DecisionsDraft>) -> wasmtime::Result<()> {
+        self.table.get_mut(&this)?.decisions.close = true;
+        Ok(())
+    }
+
+    fn explain(&mut self, this: Resource<DecisionsDraft>, item: String, why: String) -> wasmtime::Result<()> {
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(item.len() + why.len())?;
+        out.decisions.explanations.push((clip(item, 256), clip(why, GUEST_TEXT_BYTES)));
+        Ok(())
+    }
+
+    fn drop(&mut self, this: Resource<DecisionsDraft>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Bounds of one call, and the limiter that remembers what it refused.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// Bounds of one call. The defaults of [`Limits::pure`] and [`Limits::effect`] fit every plugin that ships with
+/// Pangolin many times over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Instructions (fuel): fixed part. Only the pure profile counts.
+    pub fuel_base: u64,
+    /// Instructions per item of the run. JavaScript guests need about 145 times the fuel of Rust ones.
+    pub fuel_per_item: u64,
+    /// Most instructions however large the run is.
+    pub fuel_max: u64,
+    /// Wall time of one call.
+    pub wall: Duration,
+    /// Linear memory in bytes, all memories together.
+    pub memory_bytes: usize,
+    /// Entries of one table.
+    pub table_entries: usize,
+    /// Core instances per component.
+    pub instances: usize,
+    /// Bytes the guest may pass to host functions in one call.
+    pub hostcall_bytes: usize,
+    /// Handles alive at once.
+    pub handles: usize,
+    /// Bytes of log kept of one call; the rest is dropped and counted.
+    pub log_bytes: usize,
+    /// Bytes of decisions, plan or report of one call.
+    pub output_bytes: usize,
+    /// Pieces (items, arguments, events) of one call.
+    pub output_pieces: usize,
+}
+
+impl Limits {
+    /// For patterns.
+    #[must_use]
+    pub const fn pure() -> Self {
+        Self {
+            fuel_base: 20_000_000,
+            fuel_per_item: 200_000,
+            fuel_max: 2_000_000_000,
+            wall: Duration::from_secs(3),
+            memory_bytes: 64 << 20,
+            table_entries: 20_000,
+            instances: 64,
+            hostcall_bytes: 8 << 20,
+            handles: 4_096,
+            log_bytes: 64 << 10,
+            output_bytes: 4 << 20,
+            output_pieces: 10_000,
+        }
+    }
+
+    /// For adapters.
+    #[must_use]
+    pub const fn effect() -> Self {
+        Self {
+            wall: Duration::from_secs(20),
+            memory_bytes: 128 << 20,
+            hostcall_bytes: 32 << 20,
+            handles: 16_384,
+            log_bytes: 1 << 20,
+            output_bytes: 8 << 20,
+            ..Self::pure()
+        }
+    }
+
+    pub(crate) fn fuel(&self, items: usize) -> u64 {
+        let items = u64::try_from(items).unwrap_or(u64::MAX);
+        self.fuel_base.saturating_add(self.fuel_per_item.saturating_mul(items)).min(self.fuel_max)
+    }
+}
+
+/// Enforces memory bounds. A guest whose allocation fails dies with the same trap as one that panics, so what was
+/// refused is the only way to tell the two apart.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory_cap: usize,
+    table_cap: usize,
+    instances: usize,
+    total: usize,
+    pub(crate) peak: usize,
+    pub(crate) refused: Option<usize>,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            memory_cap: limits.memory_bytes,
+            table_cap: limits.table_entries,
+            instances: limits.instances,
+            total: 0,
+            peak: 0,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.total.saturating_add(desired.saturating_sub(current));
+        if wanted > self.memory_cap {
+            self.refused = Some(wanted);
+            return Ok(false);
+        }
+        self.total = wanted;
+        self.peak = self.peak.max(wanted);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.table_cap)
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+}
