@@ -128,7 +128,6 @@ fn commit_all(repo: &Path) -> Result<()> {
 /// What xtask needs to know of `plan.json`.
 struct Plan {
     run: String,
-    items: Vec<String>,
     /// Items that hold a lock: those that edit something.
     edits: Vec<String>,
 }
@@ -140,12 +139,10 @@ impl Plan {
             serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         let run = plan["id"].as_str().with_context(|| format!("{} has no id", path.display()))?.to_owned();
         let items = plan["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let ids = |items: &mut dyn Iterator<Item = &Value>| -> Vec<String> {
-            items.filter_map(|item| item["id"].as_str()).map(str::to_owned).collect()
-        };
         let holds_lock =
             |item: &&Value| item["resourceLocks"].as_array().is_some_and(|locks| !locks.is_empty());
-        Ok(Self { run, items: ids(&mut items.iter()), edits: ids(&mut items.iter().filter(holds_lock)) })
+        let edits = items.iter().filter(holds_lock).filter_map(|item| item["id"].as_str());
+        Ok(Self { run, edits: edits.map(str::to_owned).collect() })
     }
 }
 
@@ -253,25 +250,30 @@ impl Example<'_> {
             field("anchorId")?,
             field("guarantee")?,
         );
-        let bundle = self.scratch.dir.join("bundle.json");
-        let done = items_done(&bundle)?;
         print_data(&block)?;
         if report["intact"] != Value::Bool(true) {
-            bail!("the bundle is not intact; `pangolin verify --full {}` says why", bundle.display());
-        }
-        if done != self.plan.items.len() as u64 {
             bail!(
-                "{done} of {} items are done; in {}: pangolin orch status {}",
-                self.plan.items.len(),
-                self.scratch.dir.display(),
+                "the bundle in {} is not intact; `pangolin verify --full bundle.json` says why",
+                self.dir()
+            );
+        }
+        if report["outcome"] != "done" {
+            bail!(
+                "the run ended as {}; in {}: `pangolin orch status {}` says why",
+                report["outcome"],
+                self.dir(),
                 self.plan.run
             );
         }
         print_data(&self.places())
     }
 
+    fn dir(&self) -> std::path::Display<'_> {
+        self.scratch.dir.display()
+    }
+
     fn places(&self) -> String {
-        let dir = self.scratch.dir.display();
+        let dir = self.dir();
         let path = self.binaries.pangolin.parent().unwrap_or(Path::new("/")).display();
         let run = &self.plan.run;
         let item = self.plan.edits.first().map_or_else(|| run.clone(), |item| format!("{run}/{item}"));
@@ -284,24 +286,6 @@ impl Example<'_> {
              \x20 pangolin patch apply {item} --repo repo\n"
         )
     }
-}
-
-/// Number of items that are done, from the last entry of the bundle's ledger.
-fn items_done(bundle: &Path) -> Result<u64> {
-    let text = fs::read(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
-    let value: Value =
-        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", bundle.display()))?;
-    let last = value["entries"].as_array().and_then(|entries| entries.last());
-    // Entries are kept as the canonical text that was hashed, or as objects.
-    let last = match last {
-        Some(Value::String(text)) => serde_json::from_str(text).context("the last entry is not JSON")?,
-        Some(entry) => entry.clone(),
-        None => bail!("{} has no entries", bundle.display()),
-    };
-    if last["kind"] != "run.completed" {
-        bail!("the run is not complete: its last entry is {}", last["kind"]);
-    }
-    Ok(last["counts"]["done"].as_u64().unwrap_or(0))
 }
 
 /// Data on stdout; a reader that went away is not a failure.
