@@ -166,10 +166,11 @@ impl Example<'_> {
         // A daemon that died explains a failed submit or watch better than the client can.
         daemon.check_alive()?;
         watched?;
-        let shown = self.save_patches();
-        let report = shown.and_then(|()| self.audit());
+        // A failed run has a bundle too, and its outcome says more than a patch that is not there.
+        let patches = self.save_patches();
+        let report = self.audit();
         daemon.stop()?;
-        self.conclude(&report?)
+        self.conclude(&report?, patches)
     }
 
     /// Registers everything below `capabilities/`, `env/`, `pipelines/` and `subagents/` (which need the first).
@@ -235,7 +236,7 @@ impl Example<'_> {
     }
 
     /// Prints the block and where things are. Fails unless the bundle is intact and every item is done.
-    fn conclude(&self, report: &Value) -> Result<()> {
+    fn conclude(&self, report: &Value, patches: Result<()>) -> Result<()> {
         let field = |name: &str| -> Result<String> {
             match &report[name] {
                 Value::Bool(value) => Ok(value.to_string()),
@@ -265,6 +266,7 @@ impl Example<'_> {
                 self.plan.run
             );
         }
+        patches?;
         print_data(&self.places())
     }
 

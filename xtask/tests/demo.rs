@@ -47,7 +47,10 @@ case "$1 ${2:-}" in
         [ "$FAKE_MODE" = hangs ] || exit 0
         while [ -e "$FAKE/serving" ]; do sleep 0.05; done
         ;;
-    "patch show") echo "diff of $3" ;;
+    "patch show")
+        [ "$FAKE_MODE" != item-failed ] || exit 5
+        echo "diff of $3"
+        ;;
     "orch audit")
         echo '{}' >"$5"
         ;;
