@@ -8,9 +8,13 @@
 //! key files, anchors that live outside the bundle, and decision replay. It compiles to wasm32-unknown-unknown, so
 //! that the verifier in a browser is the same code as the one in the command line.
 
+pub mod bundle;
 pub mod canon;
 pub mod chain;
 pub mod checkpoint;
 pub mod log;
 pub mod merkle;
 pub mod note;
+pub mod refs;
+pub mod report;
+pub mod verify;

@@ -1,0 +1,152 @@
+//! Which objects a run's entries refer to, and how badly each of them is needed.
+
+use std::collections::BTreeMap;
+
+use pangolin_core::{
+    entry::{Entry, EntryBody, Evidence},
+    ids::Digest,
+    manifest::DispatchManifest,
+};
+
+/// What a referenced object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Something a manifest names: envelope, artifact, adapter, input.
+    ManifestPart,
+    /// A component that decided (pattern).
+    Component,
+    /// An output file.
+    Output,
+    /// A worker's event stream.
+    Events,
+    /// An agent's transcript.
+    Transcript,
+    /// A patch.
+    Patch,
+    /// A result record.
+    Result,
+    /// A dispatch manifest.
+    Manifest,
+    /// Items added to the run.
+    Items,
+    /// The list of artifacts the run is pinned to.
+    Pins,
+    /// The plan as submitted.
+    Plan,
+}
+
+/// How much a bundle needs an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Its bytes must be in the bundle; without them the record is incomplete.
+    Embedded,
+    /// In the bundle, or listed as external with its size.
+    Listed,
+    /// May be there.
+    Optional,
+}
+
+impl Role {
+    /// How much a bundle needs objects of this role.
+    #[must_use]
+    pub const fn need(self) -> Need {
+        match self {
+            Self::Plan | Self::Pins | Self::Items | Self::Manifest => Need::Embedded,
+            Self::Result | Self::Patch | Self::Transcript | Self::Events | Self::Output => Need::Listed,
+            Self::Component | Self::ManifestPart => Need::Optional,
+        }
+    }
+
+    /// Name for messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ManifestPart => "part of a manifest",
+            Self::Component => "component",
+            Self::Output => "output",
+            Self::Events => "event stream",
+            Self::Transcript => "transcript",
+            Self::Patch => "patch",
+            Self::Result => "result record",
+            Self::Manifest => "manifest",
+            Self::Items => "added items",
+            Self::Pins => "pins",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+/// Referenced digests with their most demanding role and the first entry that refers to them so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct References {
+    by_digest: BTreeMap<Digest, (Role, u64)>,
+}
+
+impl References {
+    fn add(&mut self, digest: Digest, role: Role, seq: u64) {
+        let known = self.by_digest.entry(digest).or_insert((role, seq));
+        if role > known.0 {
+            *known = (role, seq);
+        }
+    }
+
+    /// Adds what an entry refers to.
+    pub(crate) fn add_entry(&mut self, entry: &Entry) {
+        let seq = entry.seq;
+        let mut add = |digest: Option<Digest>, role| {
+            if let Some(digest) = digest {
+                self.add(digest, role, seq);
+            }
+        };
+        match &entry.body {
+            EntryBody::RunSubmitted(submitted) => {
+                add(Some(submitted.plan), Role::Plan);
+                add(submitted.pins, Role::Pins);
+                add(submitted.pattern, Role::Component);
+            }
+            EntryBody::ItemFired { manifest, .. } => add(*manifest, Role::Manifest),
+            EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
+                let Evidence { result, patch, outputs, events, transcript, .. } = &**evidence;
+                add(*result, Role::Result);
+                add(*patch, Role::Patch);
+                add(*events, Role::Events);
+                add(*transcript, Role::Transcript);
+                for digest in outputs.values() {
+                    add(Some(*digest), Role::Output);
+                }
+            }
+            EntryBody::RunExtended { document, plugin, .. } => {
+                add(Some(*document), Role::Items);
+                add(*plugin, Role::Component);
+            }
+            EntryBody::ItemSkipped { .. }
+            | EntryBody::ItemDenied { .. }
+            | EntryBody::ItemCancelled { .. }
+            | EntryBody::RunCancelled {}
+            | EntryBody::RunClosed {}
+            | EntryBody::RunCompleted { .. } => {}
+        }
+    }
+
+    /// Adds what a manifest refers to; `seq` is the entry that names the manifest.
+    pub(crate) fn add_manifest(&mut self, manifest: &DispatchManifest, seq: u64) {
+        let DispatchManifest { subagent, capabilities, env, pipeline, adapter, inputs, envelope, .. } =
+            manifest;
+        let artifacts = subagent.iter().chain(capabilities).chain(env).chain(pipeline).chain(adapter);
+        let parts =
+            artifacts.map(|artifact| artifact.digest).chain(inputs.values().map(|input| input.digest));
+        for digest in parts.chain(*envelope) {
+            self.add(digest, Role::ManifestPart, seq);
+        }
+    }
+
+    /// Role of a digest and the entry that refers to it.
+    pub(crate) fn get(&self, digest: &Digest) -> Option<(Role, u64)> {
+        self.by_digest.get(digest).copied()
+    }
+
+    /// All of them, by digest.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, Role, u64)> {
+        self.by_digest.iter().map(|(digest, (role, seq))| (digest, *role, *seq))
+    }
+}

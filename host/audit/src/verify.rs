@@ -1,0 +1,178 @@
+//! Judges a bundle, offline and without trusting who made it.
+//!
+//! Every check looks at the bundle's own bytes. A failure never stops an independent check, but a check that would
+//! only repeat an earlier failure says "n/a". Deliberately not here: live anchors, trusted time, replay of pattern
+//! decisions.
+
+mod entries;
+mod findings;
+mod history;
+mod objects;
+mod seals;
+
+use pangolin_core::{entry::RunSubmitted, ids::Digest};
+
+use crate::{
+    bundle::{BUNDLE_VERSION, Bundle, FormatError},
+    note::{NoteError, VerifierKey},
+    report::{Check, Claim, KeyUsed, REPORT_VERSION, Report, Verdict},
+};
+use findings::{CheckName, Findings};
+
+/// What the verifier was given from outside the bundle.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Keys of deployments that are trusted. Without any, the key inside the bundle is used and the report says that
+    /// it is not pinned.
+    pub keys: Vec<VerifierKey>,
+}
+
+impl Trust {
+    /// Reads verifier keys, one per line; empty lines and lines that start with `#` are skipped.
+    ///
+    /// # Errors
+    /// [`NoteError`] names the bad key.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Ok(Self { keys: lines.map(str::parse).collect::<Result<_, _>>()? })
+    }
+}
+
+/// Verifies a bundle. Never fails itself: whatever the bytes are, the report says what is wrong with them.
+#[must_use]
+pub fn verify_bundle(bytes: &[u8], trust: &Trust) -> Report {
+    let bundle = match Bundle::parse(bytes) {
+        Ok(bundle) => bundle,
+        Err(error) => return unreadable(&error),
+    };
+    let mut findings = Findings::default();
+    let key = choose_key(&bundle, trust, &mut findings);
+    let objects = objects::Objects::decode(&bundle, &mut findings);
+    let walk = entries::walk(&bundle, &objects, &mut findings);
+    let submitted = walk.submitted.as_deref();
+    let run_tree = seals::run_checkpoint(&bundle, submitted, key.as_ref(), &mut findings);
+    seals::root(&walk, run_tree.as_ref(), &mut findings);
+    if let Some(suspect) = &walk.broken_link {
+        suspect.report(&bundle, &walk, run_tree.as_ref(), &mut findings);
+    }
+    let sealed = seals::log(&bundle, submitted, &walk, key.as_ref(), &mut findings);
+    seals::anchor(&bundle, sealed.as_ref(), &mut findings);
+    objects.check_references(&bundle, &walk, &mut findings);
+    findings.set(
+        CheckName::Time,
+        Check::not_applicable("times are asserted by the orchestrator; no outside clock vouches for them"),
+    );
+    format(&bundle, bytes, &mut findings);
+    assemble(&bundle, key, walk, findings, trust)
+}
+
+/// The file could not be read as a bundle at all.
+fn unreadable(error: &FormatError) -> Report {
+    let mut findings = Findings::default();
+    if matches!(error, FormatError::Newer { .. }) {
+        findings.unverifiable.push(error.to_string());
+        findings.set(CheckName::Format, Check::not_applicable(error.to_string()));
+    } else {
+        findings.fail(CheckName::Format, error.place(), error.to_string());
+    }
+    let verdict = findings.verdict();
+    let (failure, checks) = findings.finish("the file is not a readable bundle");
+    Report {
+        schema_version: REPORT_VERSION,
+        run_id: None,
+        verdict: verdict.0,
+        intact: false,
+        anchor_id: None,
+        guarantee: None,
+        claim: None,
+        time_tier: "asserted".to_owned(),
+        key: None,
+        failure,
+        unverifiable: verdict.1,
+        incomplete: verdict.2,
+        unknown_kinds: 0,
+        entries: 0,
+        outcome: None,
+        checks,
+        ledger: Vec::new(),
+    }
+}
+
+/// The key to check signatures with: a trusted one that is the bundle's, or without trust the bundle's own.
+fn choose_key(bundle: &Bundle<'_>, trust: &Trust, findings: &mut Findings) -> Option<VerifierKey> {
+    let embedded: VerifierKey = match bundle.key.parse() {
+        Ok(key) => key,
+        Err(error) => {
+            findings.fail(CheckName::Signature, "key", NoteError::to_string(&error));
+            return None;
+        }
+    };
+    if !trust.keys.is_empty() && !trust.keys.contains(&embedded) {
+        let detail = format!("the bundle is signed by {embedded}, which is not one of the given keys");
+        findings.fail(CheckName::Signature, "key", detail);
+        return None;
+    }
+    Some(embedded)
+}
+
+/// The bundle's own digest. Last, because a more telling check has usually named the place by now.
+fn format(bundle: &Bundle<'_>, bytes: &[u8], findings: &mut Findings) {
+    let computed: Digest = bundle.digest_of(bytes);
+    if computed == bundle.digest {
+        findings.pass(
+            CheckName::Format,
+            format!("canonical JSON, schema version {BUNDLE_VERSION}, all bytes covered"),
+        );
+        return;
+    }
+    let (place, hint) = if bundle.schema_version != BUNDLE_VERSION {
+        ("schemaVersion", "the schema version was altered")
+    } else {
+        (
+            "digest",
+            "only the bundle's digest, or a size in `external`, can be wrong when no other check fails",
+        )
+    };
+    findings.fail(
+        CheckName::Format,
+        place,
+        format!("content has digest {computed}, the bundle says {}; {hint}", bundle.digest),
+    );
+}
+
+fn assemble(
+    bundle: &Bundle<'_>,
+    key: Option<VerifierKey>,
+    walk: entries::Walk,
+    findings: Findings,
+    trust: &Trust,
+) -> Report {
+    let (verdict, unverifiable, incomplete) = findings.verdict();
+    let (failure, checks) = findings.finish("not checked: an earlier check failed");
+    let intact = verdict == Verdict::Intact;
+    Report {
+        schema_version: REPORT_VERSION,
+        run_id: Some(bundle.run.to_string()),
+        verdict,
+        intact,
+        anchor_id: bundle.anchor.as_ref().map(|anchor| anchor.anchor_id.clone()),
+        guarantee: bundle.anchor.as_ref().map(|anchor| anchor.guarantee.clone()),
+        // The local anchor is the only one that can be checked here, and it supports no more than this.
+        claim: intact.then_some(Claim::TamperDetecting),
+        time_tier: "asserted".to_owned(),
+        key: key.map(|key| KeyUsed { vkey: key.to_string(), pinned: !trust.keys.is_empty() }),
+        failure,
+        unverifiable,
+        incomplete,
+        unknown_kinds: walk.unknown_kinds,
+        entries: bundle.entries.len() as u64,
+        outcome: walk.outcome,
+        checks,
+        ledger: walk.ledger,
+    }
+}
+
+/// Origin of the deployment log as the run's first entry fixes it; the bundle's own word without that entry.
+fn log_origin<'b>(bundle: &'b Bundle<'_>, submitted: Option<&'b RunSubmitted>) -> &'b str {
+    submitted.map_or(bundle.log.origin.as_str(), |submitted| submitted.log.as_str())
+}
