@@ -8,6 +8,7 @@
 //! Deliberately not here: how a worker is started (`pangolin-ports`), plugins (the host asks the adapter component
 //! for a launch plan before it stages the envelope, so no guest code runs inside the isolation), blobs.
 
+pub mod capability;
 pub mod envelope;
 pub mod events;
 pub mod pipeline;
