@@ -1,1 +1,35 @@
 //! The components that ship with Pangolin, embedded.
+//!
+//! They are built from `plugins/` when this crate is built, by the same steps a third party takes, and have no rights
+//! that a third party's component has not. Deliberately not here: loading and running them
+//! (`pangolin-plugin-host`).
+//!
+//! ```
+//! let adapter = pangolin_builtin_plugins::adapter("command").expect("ships with Pangolin");
+//! assert!(adapter.starts_with(b"\0asm"));
+//! ```
+
+mod shipped {
+    include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
+}
+
+fn find(kind: &str, id: &str) -> Option<&'static [u8]> {
+    shipped::SHIPPED.iter().find(|entry| entry.0 == kind && entry.1 == id).map(|entry| entry.2)
+}
+
+/// The component of a runtime adapter: `command` or `claude-code`.
+#[must_use]
+pub fn adapter(id: &str) -> Option<&'static [u8]> {
+    find("adapter", id)
+}
+
+/// The component of a pattern: `static-dag`.
+#[must_use]
+pub fn pattern(id: &str) -> Option<&'static [u8]> {
+    find("pattern", id)
+}
+
+/// Kind (`adapter` or `pattern`) and id of everything that ships.
+pub fn ids() -> impl Iterator<Item = (&'static str, &'static str)> {
+    shipped::SHIPPED.iter().map(|entry| (entry.0, entry.1))
+}
