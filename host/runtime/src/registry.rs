@@ -318,7 +318,7 @@ impl Registry {
     }
 
     async fn register_doc<T: Serialize + Sync>(&self, kind: Kind, name: &str, doc: &T, now: i64) -> Result<Registration, RegistryError> {
-        let bytes = canon::to_canonical(doc).map_err(|e| RegistryError::Encode(e.into()))?;
+        let bytes = canon::to_vec(doc).map_err(|e| RegistryError::Encode(e.into()))?;
         self.register_bytes(kind, name, &bytes, now).await
     }
 

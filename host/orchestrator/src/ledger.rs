@@ -1,0 +1,374 @@
+//! Building and committing batches: run chains, the deployment log, signatures.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use pangolin_audit::{
+    canon::EncodeError,
+    chain::RunChain,
+    checkpoint::{Checkpoint, CheckpointError},
+    log::{LogError, LogEvent, RECEIPT_VERSION, Receipt},
+    merkle::Frontier,
+    note::SigningKey,
+};
+use pangolin_core::{
+    entry::{Entry, EntryBody, RunOutcome},
+    ids::{Digest, QueueName, RunId},
+};
+use pangolin_ports::run_store::{Append, Batch, Commit, Guard, Head, RunStore, RunStoreError, Write};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::keys;
+
+/// One line about a run, kept up to date in its summary cell. A cache: everything in it follows from the entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Queue.
+    pub queue: QueueName,
+    /// Who submitted.
+    pub actor: String,
+    /// Milliseconds since the epoch.
+    pub submitted_at: i64,
+    /// Milliseconds since the epoch, once sealed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finished_at: Option<i64>,
+    /// Outcome, once sealed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outcome: Option<RunOutcome>,
+    /// Items in the plan.
+    pub items: u64,
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Admission number.
+    pub admission: u64,
+    /// Index of the admission in the deployment log.
+    pub log_index: u64,
+}
+
+/// The local anchor: what was signed when a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealRecord {
+    /// Signed checkpoint of the run's tree.
+    pub run_checkpoint: String,
+    /// Index of the admission in the deployment log.
+    pub admit_index: u64,
+    /// Index of the seal in the deployment log.
+    pub seal_index: u64,
+    /// Signed checkpoint of the deployment log that covers both.
+    pub log_checkpoint: String,
+    /// Milliseconds since the epoch.
+    pub at: i64,
+}
+
+/// Failures of the ledger.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// Another driver leads now, or the ledger moved on without us. Reload.
+    #[error("the ledger moved on ({0}); another daemon leads this deployment")]
+    Deposed(String),
+    /// An entry cannot be encoded.
+    #[error("cannot encode an entry of run {run}")]
+    Encode {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: EncodeError,
+    },
+    /// The deployment log cannot be extended.
+    #[error("cannot extend the deployment log")]
+    Log(#[source] LogError),
+    /// A checkpoint cannot be signed.
+    #[error("cannot sign a checkpoint")]
+    Sign(#[source] CheckpointError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] RunStoreError),
+}
+
+/// Wait between tries when the store is busy or full.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+struct Pending {
+    runs: HashMap<RunId, (Head, Vec<(Digest, Vec<u8>)>)>,
+    log: Vec<(Digest, Vec<u8>)>,
+    writes: HashMap<String, Option<Vec<u8>>>,
+}
+
+/// The writer's view of the ledger. What was appended becomes durable with [`Ledger::commit`]; after a failed
+/// commit the whole value is stale and must be dropped.
+pub struct Ledger {
+    store: Arc<dyn RunStore>,
+    key: Arc<SigningKey>,
+    fence: u64,
+    nonce: String,
+    batches: u64,
+    chains: HashMap<RunId, RunChain>,
+    log: Frontier,
+    log_head: Head,
+    admissions: u64,
+    pending: Pending,
+}
+
+impl Ledger {
+    /// Takes the fence: from here on every other driver's commits fail.
+    ///
+    /// # Errors
+    /// [`LedgerError::Deposed`] when another driver took it at the same moment.
+    pub async fn take_over(store: Arc<dyn RunStore>, key: Arc<SigningKey>, holder: &str) -> Result<Self, LedgerError> {
+        let current = store.get(keys::FENCE).await?;
+        let version = current.map_or(0, |cell| cell.version);
+        let guard = if version == 0 {
+            Guard::Absent(keys::FENCE.to_owned())
+        } else {
+            Guard::VersionIs { key: keys::FENCE.to_owned(), version }
+        };
+        let batch = Batch {
+            id: format!("fence/{}/{holder}", version + 1),
+            guards: vec![guard],
+            writes: vec![Write::Put { key: keys::FENCE.to_owned(), value: holder.as_bytes().to_vec() }],
+            appends: Vec::new(),
+        };
+        if store.commit(batch).await? != Commit::Committed {
+            return Err(LedgerError::Deposed("somebody else took the fence".to_owned()));
+        }
+        let mut ledger = Self {
+            store,
+            key,
+            fence: version + 1,
+            nonce: holder.to_owned(),
+            batches: 0,
+            chains: HashMap::new(),
+            log: Frontier::new(),
+            log_head: Head::default(),
+            admissions: 0,
+            pending: Pending::default(),
+        };
+        ledger.load_log().await?;
+        Ok(ledger)
+    }
+
+    async fn load_log(&mut self) -> Result<(), LedgerError> {
+        loop {
+            let page = self.store.read(keys::LOG, self.log_head.len, 4096).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for record in page {
+                if let LogEvent::Admit(_) = LogEvent::decode(&record.bytes).map_err(LedgerError::Log)? {
+                    self.admissions += 1;
+                }
+                self.log.push(record.hash);
+                self.log_head = Head { len: record.seq + 1, hash: Some(record.hash) };
+            }
+        }
+    }
+
+    /// Origin of the deployment log: the name of its key.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.key.name()
+    }
+
+    /// The store behind the ledger.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn RunStore> {
+        &self.store
+    }
+
+    /// Registers the chain of a loaded run.
+    pub fn adopt(&mut self, run: RunId, chain: RunChain) {
+        self.chains.insert(run, chain);
+    }
+
+    /// Appends an entry to a run (a new run starts with its first entry).
+    ///
+    /// # Errors
+    /// [`LedgerError::Encode`]; the chain is unchanged then.
+    pub fn append(&mut self, run: &RunId, at: i64, actor: &str, body: EntryBody) -> Result<Entry, LedgerError> {
+        let chain = self.chains.entry(run.clone()).or_default();
+        let head = Head { len: chain.len(), hash: chain.head() };
+        let (entry, leaf, bytes) = chain
+            .append(run, at, actor, body)
+            .map_err(|source| LedgerError::Encode { run: run.clone(), source })?;
+        let slot = self.pending.runs.entry(run.clone()).or_insert_with(|| (head, Vec::new()));
+        slot.1.push((leaf, bytes));
+        Ok(entry)
+    }
+
+    /// Appends an event to the deployment log. Returns its index, its inclusion proof and the signed checkpoint
+    /// of the log that ends with it.
+    fn append_log(&mut self, event: &LogEvent) -> Result<(u64, Vec<Digest>, String), LedgerError> {
+        let bytes = event.encode().map_err(LedgerError::Log)?;
+        let leaf = pangolin_audit::merkle::leaf_hash(&bytes);
+        let index = self.log_head.len + self.pending.log.len() as u64;
+        let proof = self.log.proof_of_next();
+        self.log.push(leaf);
+        let checkpoint = Checkpoint { origin: self.origin().to_owned(), size: index + 1, root: self.log.root() };
+        let note = checkpoint.sign(&self.key).map_err(LedgerError::Sign)?.to_string();
+        self.pending.log.push((leaf, bytes));
+        Ok((index, proof, note))
+    }
+
+    /// Admits a run: the leaf in the deployment log, its receipt and the run's marker cells.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn admit(
+        &mut self,
+        run: &RunId,
+        plan: Digest,
+        queue: &QueueName,
+        actor: &str,
+        items: u64,
+        at: i64,
+    ) -> Result<(Receipt, Summary), LedgerError> {
+        let event = LogEvent::Admit(pangolin_audit::log::Admit {
+            v: pangolin_audit::log::LOG_VERSION,
+            seq: self.admissions,
+            run: run.clone(),
+            plan,
+            queue: queue.clone(),
+            actor: actor.to_owned(),
+            at,
+        });
+        let (index, proof, checkpoint) = self.append_log(&event)?;
+        let receipt = Receipt { checkpoint, event, index, proof, schema_version: RECEIPT_VERSION };
+        let summary = Summary {
+            queue: queue.clone(),
+            actor: actor.to_owned(),
+            submitted_at: at,
+            finished_at: None,
+            outcome: None,
+            items,
+            plan,
+            admission: self.admissions,
+            log_index: index,
+        };
+        self.admissions += 1;
+        self.put(keys::receipt(run), receipt.to_bytes().map_err(LedgerError::Log)?);
+        self.put_summary(run, &summary);
+        self.put(keys::active(run), Vec::new());
+        Ok((receipt, summary))
+    }
+
+    /// Seals a run whose last entry was just appended.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn seal(&mut self, run: &RunId, outcome: RunOutcome, summary: &Summary, at: i64) -> Result<(), LedgerError> {
+        let chain = self.chains.get(run).cloned().unwrap_or_default();
+        let run_checkpoint = chain.checkpoint(self.origin(), run).sign(&self.key).map_err(LedgerError::Sign)?.to_string();
+        let event = LogEvent::Seal(pangolin_audit::log::Seal {
+            v: pangolin_audit::log::LOG_VERSION,
+            run: run.clone(),
+            outcome,
+            entries: chain.len(),
+            root: chain.root(),
+            at,
+            admission: summary.admission,
+        });
+        let (seal_index, _, log_checkpoint) = self.append_log(&event)?;
+        let record = SealRecord { run_checkpoint, admit_index: summary.log_index, seal_index, log_checkpoint, at };
+        self.put(keys::seal(run), to_json(&record));
+        self.put_summary(run, &Summary { finished_at: Some(at), outcome: Some(outcome), ..summary.clone() });
+        self.delete(keys::active(run));
+        Ok(())
+    }
+
+    fn put_summary(&mut self, run: &RunId, summary: &Summary) {
+        self.put(keys::summary(run), to_json(summary));
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>) {
+        self.pending.writes.insert(key, Some(value));
+    }
+
+    fn delete(&mut self, key: String) {
+        self.pending.writes.insert(key, None);
+    }
+
+    /// Whether something waits for [`Ledger::commit`].
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !(self.pending.runs.is_empty() && self.pending.log.is_empty() && self.pending.writes.is_empty())
+    }
+
+    /// Makes everything appended since the last commit durable, all or nothing. A busy or full store is waited
+    /// for: nothing is lost and nothing is done twice.
+    ///
+    /// # Errors
+    /// [`LedgerError::Deposed`] when another driver leads; drop this value then.
+    pub async fn commit(&mut self) -> Result<(), LedgerError> {
+        let pending = std::mem::take(&mut self.pending);
+        self.batches += 1;
+        let mut batch = Batch {
+            id: format!("d/{}/{}/{}", self.fence, self.nonce, self.batches),
+            guards: vec![Guard::VersionIs { key: keys::FENCE.to_owned(), version: self.fence }],
+            writes: pending
+                .writes
+                .into_iter()
+                .map(|(key, value)| match value {
+                    Some(value) => Write::Put { key, value },
+                    None => Write::Delete(key),
+                })
+                .collect(),
+            appends: Vec::with_capacity(pending.runs.len() + 1),
+        };
+        for (run, (head, records)) in pending.runs {
+            let stream = keys::run_stream(&run);
+            batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
+            batch.appends.push(Append { stream, records });
+        }
+        if let Some((hash, _)) = pending.log.last() {
+            let next = Head { len: self.log_head.len + pending.log.len() as u64, hash: Some(*hash) };
+            batch.guards.push(Guard::HeadIs { stream: keys::LOG.to_owned(), head: self.log_head });
+            batch.appends.push(Append { stream: keys::LOG.to_owned(), records: pending.log });
+            self.log_head = next;
+        }
+        self.commit_batch(batch).await
+    }
+
+    async fn commit_batch(&self, batch: Batch) -> Result<(), LedgerError> {
+        // The first try consumes the batch; a copy is made only when it has to be repeated.
+        let id = batch.id.clone();
+        let mut again = batch.clone();
+        let mut next = Some(batch);
+        let mut warned = false;
+        loop {
+            let batch = next.take().unwrap_or_else(|| again.clone());
+            match self.store.commit(batch).await {
+                Ok(Commit::Committed) => return Ok(()),
+                Ok(Commit::GuardFailed { guard, found }) => {
+                    let guard = again.guards.swap_remove(guard.min(again.guards.len() - 1));
+                    return Err(LedgerError::Deposed(format!("{guard:?} found {found}")));
+                }
+                Ok(Commit::Unknown) => {
+                    if self.store.was_committed(&id).await? {
+                        return Ok(());
+                    }
+                }
+                Err(error @ (RunStoreError::Busy(_) | RunStoreError::Full(_))) => {
+                    if !warned {
+                        tracing::warn!(%error, "the ledger cannot be written; work goes on when it can");
+                        warned = true;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Forgets the chain of a sealed run.
+    pub fn release(&mut self, run: &RunId) {
+        self.chains.remove(run);
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data serialises")
+}

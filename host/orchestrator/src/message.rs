@@ -1,0 +1,76 @@
+//! What clients put into the inbox.
+
+use pangolin_core::ids::{ItemId, RunId};
+use serde::{Deserialize, Serialize};
+
+/// Version of the message format.
+pub const MESSAGE_VERSION: u32 = 1;
+
+/// A message with its format version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`MESSAGE_VERSION`].
+    pub v: u32,
+    /// The request.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// A request to the driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Request {
+    /// Admit a run.
+    Submit {
+        /// The plan's text; its UTF-8 bytes are what is sealed.
+        plan: String,
+        /// Use this queue instead of the plan's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<String>,
+        /// Who submits.
+        actor: String,
+    },
+    /// Cancel a run or one item.
+    Cancel {
+        /// The run.
+        run: RunId,
+        /// Only this item.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<ItemId>,
+        /// Who asks.
+        actor: String,
+    },
+}
+
+/// The answer that is kept with the message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// [`MESSAGE_VERSION`].
+    pub v: u32,
+    /// One sentence.
+    pub reason: String,
+    /// The run concerned, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The admission receipt of an accepted submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<serde_json::Value>,
+    /// Findings of a rejected plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<serde_json::Value>,
+}
+
+impl Answer {
+    /// An answer with a reason only.
+    #[must_use]
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { v: MESSAGE_VERSION, reason: reason.into(), run: None, receipt: None, findings: Vec::new() }
+    }
+
+    /// JSON bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an answer holds only text and JSON values")
+    }
+}

@@ -1,0 +1,402 @@
+//! From what a worker left behind to evidence and a verdict. The exit code and the agent's words are never
+//! evidence of work: the diff, the outputs and the gates are.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use pangolin_core::{
+    entry::{Evidence, Failure, FailureClass, FailureReason, IsolationUsed, Usage, UsageQuality},
+    ids::Digest,
+    manifest::DispatchManifest,
+    scheduler::{AttemptEnd, AttemptStatus},
+};
+use pangolin_envelope::{
+    envelope::Envelope,
+    result::{
+        AGENT_STDERR_FILE, AGENT_STDOUT_FILE, Ending, OUTPUTS_DIR, RESULT_FILE, SignedResult, WorkerResult,
+    },
+};
+use pangolin_plugin_host::{AdapterReport, ExitInfo, OutcomeCode};
+use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerExit};
+use serde_json::json;
+
+use super::{executor::DispatchExecutor, pins::chain, stage::Layout};
+use crate::{patch, registry::SubagentDoc};
+
+/// Name of the worker's bounded stdout in the result directory, written by the backend.
+const EVENTS_FILE: &str = "events.jsonl";
+
+/// Largest `result.json`.
+const RESULT_BYTES_MAX: u64 = 64 << 20;
+
+/// Largest part of evidence that may go into the ledger entry itself.
+const OUTPUT_REFS_BYTES_MAX: usize = 40_000;
+
+/// What is known about an attempt when its worker has ended.
+pub(super) struct Ended<'a> {
+    pub(super) manifest: &'a DispatchManifest,
+    pub(super) envelope: &'a Envelope,
+    pub(super) layout: &'a Layout,
+    pub(super) exit: WorkerExit,
+    pub(super) isolation: IsolationUsed,
+    pub(super) secrets: Vec<String>,
+    pub(super) started_at: i64,
+    pub(super) now: i64,
+}
+
+pub(super) fn failed(reason: FailureReason, class: FailureClass, message: impl Into<String>) -> AttemptStatus {
+    AttemptStatus::Failed(Failure { reason, class, message: message.into() })
+}
+
+impl DispatchExecutor {
+    pub(super) async fn collect(&self, ended: Ended<'_>) -> AttemptEnd {
+        let mut evidence = Evidence {
+            isolation: Some(ended.isolation.clone()),
+            started_at: Some(ended.started_at),
+            finished_at: Some(ended.now),
+            ..Evidence::default()
+        };
+        let status = match self.gather(&ended, &mut evidence).await {
+            Ok(status) => status,
+            Err(message) => failed(FailureReason::WorkerFailed, FailureClass::Infrastructure, message),
+        };
+        AttemptEnd { status, evidence }
+    }
+
+    /// Stores everything that can be stored, then decides. `Err` is a failure of the host's own storage.
+    async fn gather(&self, ended: &Ended<'_>, evidence: &mut Evidence) -> Result<AttemptStatus, String> {
+        let blobs = &*self.parts.blobs;
+        let result_dir = ended.layout.result();
+        evidence.events = self.store_text(&result_dir.join(EVENTS_FILE), &ended.secrets).await?;
+        if let WorkerExit::Exited { code } = ended.exit {
+            evidence.exit_code = Some(code);
+        }
+        let opened = match open_result(ended) {
+            Ok(opened) => opened,
+            Err((reason, class, message)) => {
+                evidence.transcript = self.store_text(&result_dir.join(AGENT_STDOUT_FILE), &ended.secrets).await?;
+                return Ok(no_result(&ended.exit, reason, class, message));
+            }
+        };
+        evidence.started_at = Some(opened.started_at);
+        evidence.finished_at = Some(opened.finished_at);
+        evidence.verify.clone_from(&opened.verify);
+        if let Some(isolation) = &mut evidence.isolation {
+            for mechanism in &opened.mechanisms {
+                if !isolation.mechanisms.contains(mechanism) {
+                    isolation.mechanisms.push(mechanism.clone());
+                }
+            }
+            isolation.mechanisms.sort_unstable();
+        }
+        let report = self.read_agent(ended, &opened, evidence).await?;
+        let problem = self.store_products(ended, &opened, evidence, blobs).await?;
+        let record = json!({
+            "v": 1,
+            "dispatch": ended.manifest.dispatch,
+            "worker": opened,
+            "agent": report.as_ref().map(|report| agent_json(report, &ended.secrets)),
+            "worker_exit": format!("{:?}", ended.exit),
+        });
+        let record = pangolin_audit::canon::to_vec(&record).map_err(|error| chain(&error))?;
+        evidence.result = Some(blobs.put(&record).await.map_err(|error| chain(&error))?);
+        if let Some(problem) = problem {
+            return Ok(failed(FailureReason::IntegrityFailed, FailureClass::Invalid, problem));
+        }
+        let subagent = self.subagent(ended.manifest).await.map_err(|error| chain(&error))?;
+        Ok(decide(ended, &opened, report.as_ref(), evidence, subagent.as_ref()))
+    }
+
+    /// Reads the transcript with the pinned adapter.
+    async fn read_agent(
+        &self,
+        ended: &Ended<'_>,
+        result: &WorkerResult,
+        evidence: &mut Evidence,
+    ) -> Result<Option<AdapterReport>, String> {
+        let Some(agent) = &result.agent else { return Ok(None) };
+        let dir = ended.layout.result();
+        let stdout = read_bounded(&dir.join(AGENT_STDOUT_FILE), ended.envelope.limits.stdout_bytes)?;
+        let stderr = read_bounded(&dir.join(AGENT_STDERR_FILE), ended.envelope.limits.stderr_bytes)?;
+        evidence.transcript = self.store_text(&dir.join(AGENT_STDOUT_FILE), &ended.secrets).await?;
+        if Digest::of(&stdout) != agent.stdout || Digest::of(&stderr) != agent.stderr {
+            tracing::warn!(dispatch = %ended.manifest.dispatch, "the transcript was changed after the worker sealed it");
+            evidence.usage = Some(missing());
+            return Ok(None);
+        }
+        let Some(pinned) = &ended.manifest.adapter else { return Ok(None) };
+        let adapter = match self.adapter(pinned).await {
+            Ok(adapter) => adapter,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the adapter cannot be loaded; usage is unknown");
+                evidence.usage = Some(missing());
+                return Ok(None);
+            }
+        };
+        let exit = ExitInfo {
+            code: agent.exit_code,
+            signal: agent.signal,
+            timed_out: agent.timed_out,
+            truncated: agent.truncated,
+        };
+        let task = pangolin_plugin_host::AdapterTask {
+            adapter: pinned.name.clone(),
+            model: Some(ended.manifest.model.clone()).filter(|model| !model.is_empty()),
+            input_json: ended.envelope.worker_input.to_string(),
+            ..pangolin_plugin_host::AdapterTask::default()
+        };
+        let report = adapter.read_transcript(&task, &stdout, &stderr, exit).await;
+        if let Some(fault) = &report.fault {
+            tracing::warn!(%fault, "the adapter failed while it read the transcript; the transcript is kept");
+        }
+        evidence.usage = Some(report.usage().unwrap_or_else(missing));
+        Ok(Some(report))
+    }
+
+    /// Stores patch and outputs. `Ok(Some(problem))`: something is not what the worker sealed.
+    async fn store_products(
+        &self,
+        ended: &Ended<'_>,
+        result: &WorkerResult,
+        evidence: &mut Evidence,
+        blobs: &dyn BlobStore,
+    ) -> Result<Option<String>, String> {
+        if let Some(capture) = result.capture.clone().filter(|capture| !capture.changes.is_empty()) {
+            let base = self.parts.config.workspace.repo.clone().zip(ended.manifest.base_commit.clone());
+            let (dir, scratch) = (ended.layout.result(), ended.layout.scratch());
+            let built = tokio::task::spawn_blocking(move || {
+                let _ = super::stage::remove_tree(&scratch);
+                fs::create_dir_all(&scratch).map_err(|source| patch::PatchError::Read { path: scratch.clone(), source })?;
+                patch::build(&capture, &dir, &scratch, base.as_ref().map(|(repo, commit)| (&**repo, &**commit)))
+            })
+            .await
+            .map_err(|error| error.to_string())?;
+            match built {
+                Ok(patch) if patch.bytes.is_empty() => {}
+                Ok(patch) => {
+                    evidence.patch = Some(blobs.put(&patch.bytes).await.map_err(|error| chain(&error))?);
+                    evidence.tree = patch.tree;
+                }
+                Err(error @ (patch::PatchError::Altered { .. } | patch::PatchError::BadPath(_))) => {
+                    return Ok(Some(chain(&error)));
+                }
+                Err(error) => return Err(chain(&error)),
+            }
+        }
+        let mut size = 0;
+        for output in &result.outputs {
+            let path = ended.layout.result().join(OUTPUTS_DIR).join(&output.path);
+            if !is_plain_relative(&output.path) {
+                return Ok(Some(format!("output path {:?} is not acceptable", output.path)));
+            }
+            let digest = blobs.put_file(&path).await.map_err(|error| chain(&error))?;
+            if digest != output.digest {
+                return Ok(Some(format!("output {:?} was changed after the worker sealed it", output.path)));
+            }
+            size += output.path.len() + 80;
+            if size > OUTPUT_REFS_BYTES_MAX {
+                return Ok(Some("the outputs are too many to be referenced in one ledger entry; pack them".to_owned()));
+            }
+            evidence.outputs.insert(output.path.clone(), digest);
+        }
+        Ok(None)
+    }
+
+    /// Stores a text file with secrets taken out; `None` when there is no such file.
+    async fn store_text(&self, path: &Path, secrets: &[String]) -> Result<Option<Digest>, String> {
+        let limit = 64 << 20;
+        let bytes = match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_file() => read_bounded(path, limit)?,
+            _ => return Ok(None),
+        };
+        let bytes = redact(bytes, secrets);
+        self.parts.blobs.put(&bytes).await.map(Some).map_err(|error| chain(&error))
+    }
+
+    pub(super) async fn subagent(
+        &self,
+        manifest: &DispatchManifest,
+    ) -> Result<Option<SubagentDoc>, crate::registry::RegistryError> {
+        match &manifest.subagent {
+            Some(subagent) => {
+                self.parts.registry.doc(crate::registry::Kind::Subagent, &subagent.digest).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn missing() -> Usage {
+    Usage {
+        models: Vec::new(),
+        counters: std::collections::BTreeMap::new(),
+        cost_microusd: None,
+        quality: UsageQuality::Missing,
+    }
+}
+
+type Unusable = (FailureReason, FailureClass, String);
+
+fn open_result(ended: &Ended<'_>) -> Result<WorkerResult, Unusable> {
+    let path = ended.layout.result().join(RESULT_FILE);
+    let infrastructure =
+        |message: String| (FailureReason::WorkerFailed, FailureClass::Infrastructure, message);
+    let invalid = |message: String| (FailureReason::IntegrityFailed, FailureClass::Invalid, message);
+    match fs::symlink_metadata(&path) {
+        Ok(meta) if !meta.is_file() || meta.len() > RESULT_BYTES_MAX => {
+            return Err(invalid("result.json is not a regular file of acceptable size".to_owned()));
+        }
+        Ok(_) => {}
+        Err(_) => return Err(infrastructure("the worker left no result".to_owned())),
+    }
+    let bytes = fs::read(&path).map_err(|error| infrastructure(format!("cannot read result.json: {error}")))?;
+    let signed: SignedResult =
+        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("result.json is malformed: {error}")))?;
+    let key = ended.layout.key().map_err(|error| infrastructure(chain(&error)))?;
+    signed.open(&key, &ended.manifest.dispatch).map_err(|error| invalid(chain(&error)))
+}
+
+/// The verdict when there is no usable result.
+fn no_result(exit: &WorkerExit, reason: FailureReason, class: FailureClass, message: String) -> AttemptStatus {
+    match exit {
+        WorkerExit::TimedOut => {
+            failed(FailureReason::Timeout, FailureClass::Timeout, "the worker was killed at its time limit")
+        }
+        WorkerExit::Cancelled => AttemptStatus::Cancelled,
+        WorkerExit::Lost { detail } => failed(reason, class, format!("the worker is lost: {detail}")),
+        WorkerExit::Exited { code } => failed(reason, class, format!("{message} (worker exit code {code})")),
+    }
+}
+
+/// The verdict over an authentic result.
+fn decide(
+    ended: &Ended<'_>,
+    result: &WorkerResult,
+    report: Option<&AdapterReport>,
+    evidence: &Evidence,
+    subagent: Option<&SubagentDoc>,
+) -> AttemptStatus {
+    let clean = |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), &ended.secrets)).into_owned();
+    let outcome = report.filter(|report| report.fault.is_none()).map(|report| &report.outcome);
+    match &result.ending {
+        Ending::Cancelled {} => AttemptStatus::Cancelled,
+        Ending::NeedsInput {} => AttemptStatus::NeedsInput,
+        Ending::Failed { reason, message, exit_code } => {
+            let agent_failed = result.blocks.iter().any(|block| block.kind == "agent" && !block.ok);
+            let timed_out = result.agent.as_ref().is_some_and(|agent| agent.timed_out) || *exit_code == Some(124);
+            match reason {
+                FailureReason::ProviderFailed if timed_out => {
+                    failed(FailureReason::Timeout, FailureClass::Timeout, clean(message))
+                }
+                FailureReason::ProviderFailed if agent_failed => {
+                    let told = outcome.filter(|outcome| outcome.code.failure_class().is_some());
+                    let class = told.and_then(|outcome| outcome.code.failure_class()).unwrap_or(FailureClass::Work);
+                    let text = match told {
+                        Some(outcome) => format!("{message}: {} ({})", outcome.code.as_str(), outcome.message),
+                        None => message.clone(),
+                    };
+                    failed(*reason, class, clean(&text))
+                }
+                FailureReason::ProviderFailed => failed(*reason, FailureClass::Work, clean(message)),
+                FailureReason::Timeout => failed(*reason, FailureClass::Timeout, clean(message)),
+                FailureReason::IntegrityFailed => failed(*reason, FailureClass::Invalid, clean(message)),
+                FailureReason::Cancelled => AttemptStatus::Cancelled,
+                FailureReason::WorkerFailed | FailureReason::FetchFailed => {
+                    failed(*reason, FailureClass::Infrastructure, clean(message))
+                }
+            }
+        }
+        Ending::Finished {} => {
+            let nothing = evidence.patch.is_none() && evidence.outputs.is_empty();
+            let must_change = subagent.is_some_and(|subagent| {
+                subagent.require_changes.unwrap_or(subagent.adapter.id != "command")
+            }) && result.agent.is_some();
+            match outcome.map(|outcome| (outcome.code, &outcome.message)) {
+                // An agent that was refused tools but still delivered is judged by what it delivered.
+                Some((OutcomeCode::Denied, message)) if nothing => {
+                    let text = format!("the agent was refused a tool and changed nothing: {message}");
+                    failed(FailureReason::ProviderFailed, FailureClass::Refusal, clean(&text))
+                }
+                Some((code, message)) if code != OutcomeCode::Denied && code.failure_class().is_some() => {
+                    let class = code.failure_class().unwrap_or(FailureClass::Work);
+                    let text = format!("the agent ended with {}: {message}", code.as_str());
+                    failed(FailureReason::ProviderFailed, class, clean(&text))
+                }
+                _ if nothing && must_change => {
+                    let text = "the agent ended without changing a file or leaving an output; set requireChanges = false \
+                                in the subagent if that is a success";
+                    failed(FailureReason::ProviderFailed, FailureClass::Refusal, text)
+                }
+                _ => AttemptStatus::Done,
+            }
+        }
+    }
+}
+
+fn agent_json(report: &AdapterReport, secrets: &[String]) -> serde_json::Value {
+    let clean = |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), secrets)).into_owned();
+    json!({
+        "session_id": report.session_id,
+        "models": report.models,
+        "counters": report.counters,
+        "cost_microusd": report.cost_microusd,
+        "quality": report.quality,
+        "outcome": {"code": report.outcome.code.as_str(), "message": clean(&report.outcome.message)},
+        "denials": report.denials.iter().map(|denial| clean(&denial.subject)).collect::<Vec<_>>(),
+        "claim": clean(&report.claim),
+        "adapter_fault": report.fault.as_ref().map(ToString::to_string),
+    })
+}
+
+fn read_bounded(path: &PathBuf, limit: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    match fs::File::open(path) {
+        Ok(file) => file
+            .take(limit.saturating_add(4096))
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    Ok(bytes)
+}
+
+/// Replaces every occurrence of a secret, longest first. Secrets below four bytes would destroy ordinary text and
+/// are left alone, as in the worker.
+pub(super) fn redact(bytes: Vec<u8>, secrets: &[String]) -> Vec<u8> {
+    let mut sorted: Vec<&[u8]> = secrets.iter().map(|s| s.as_bytes()).filter(|s| s.len() >= 4).collect();
+    sorted.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    sorted.iter().fold(bytes, |bytes, secret| {
+        if !bytes.windows(secret.len()).any(|window| window == *secret) {
+            return bytes;
+        }
+        let mut clean = Vec::with_capacity(bytes.len());
+        let mut rest = &bytes[..];
+        while let Some(at) = rest.windows(secret.len()).position(|window| window == *secret) {
+            clean.extend_from_slice(&rest[..at]);
+            clean.extend_from_slice(b"<redacted:secret>");
+            rest = &rest[at + secret.len()..];
+        }
+        clean.extend_from_slice(rest);
+        clean
+    })
+}
+
+fn is_plain_relative(path: &str) -> bool {
+    !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_longest_first() {
+        let secrets = ["hunter2".to_owned(), "hunter2-long".to_owned(), "ab".to_owned()];
+        let clean = redact(b"x hunter2-long y hunter2 ab".to_vec(), &secrets);
+        assert_eq!(clean, b"x <redacted:secret> y <redacted:secret> ab");
+    }
+}
