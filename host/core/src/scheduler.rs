@@ -124,6 +124,8 @@ pub struct Scheduler {
     /// Runs with skips or a completion due.
     due: BTreeSet<u32>,
     planned_at: i64,
+    /// The last plan with its arguments, until something changes.
+    planned: Option<(i64, usize, Step)>,
 }
 
 impl Scheduler {
@@ -141,6 +143,7 @@ impl Scheduler {
             stopping: BTreeSet::new(),
             due: BTreeSet::new(),
             planned_at: i64::MIN,
+            planned: None,
         };
         for (name, policy) in queues {
             scheduler.set_queue(name, policy);
@@ -150,6 +153,7 @@ impl Scheduler {
 
     /// Adds a queue or changes its policy (pause, resume, concurrency). Running items are not affected.
     pub fn set_queue(&mut self, name: QueueName, policy: QueuePolicy) {
+        self.planned = None;
         let queue = self.queue_number(&name);
         self.queues[queue].policy = Some(policy);
         if !self.queues[queue].is_open()
@@ -164,6 +168,7 @@ impl Scheduler {
 
     /// Starts scheduling a run, also one that is partly done. A run of the same id is replaced.
     pub fn insert_run(&mut self, state: RunState) {
+        self.planned = None;
         let id = state.id().clone();
         self.remove_run(&id);
         let queue = self.queue_number(&state.plan().queue);
@@ -197,6 +202,7 @@ impl Scheduler {
     /// Stops scheduling a run and gives back its state. Its locks and slots are free afterwards.
     pub fn remove_run(&mut self, run: &RunId) -> Option<RunState> {
         let slot = self.run_index.remove(run)?;
+        self.planned = None;
         let changes: Vec<Change> = {
             let state = &self.runs[slot as usize].as_ref()?.state;
             let change = |index| match *state.state_at(index) {
@@ -266,6 +272,8 @@ impl Scheduler {
         let active = self.runs[slot as usize].as_mut().ok_or_else(inactive)?;
         let mut changes = Vec::new();
         active.state.apply_with(entry, added, &mut |change| changes.push(change))?;
+        self.planned = None;
+        self.locks.advance();
         for key in &active.state.lock_names()[active.locks.len()..] {
             active.locks.push(self.locks.add_user(key));
         }
@@ -279,6 +287,11 @@ impl Scheduler {
 
     /// The next steps at `now` (ms), with at most `fires_max` fires.
     pub fn plan(&mut self, now: i64, fires_max: usize) -> Step {
+        if let Some((at, max, step)) = &self.planned
+            && (*at, *max) == (now, fires_max)
+        {
+            return step.clone();
+        }
         self.planned_at = now;
         let mut step = Step::default();
         for slot in &self.due {
@@ -299,6 +312,7 @@ impl Scheduler {
             self.make_candidate(place);
         }
         self.plan_fires(now, fires_max, &mut step.fires);
+        self.planned = Some((now, fires_max, step.clone()));
         step
     }
 
@@ -312,6 +326,7 @@ impl Scheduler {
     /// The worker of this attempt was asked to stop and the backend took the request: later plans do not repeat it.
     /// (After a restart they do, once.)
     pub fn stop_asked(&mut self, run: &RunId, item: &ItemId, attempt: u32) {
+        self.planned = None;
         let Some(place) = self.place(run, item) else { return };
         let Some(ItemState::Running { attempt: current, fired_at, .. }) = self.item_state(place) else {
             return;
@@ -521,9 +536,9 @@ impl Scheduler {
     }
 
     fn plan_fires(&mut self, now: i64, fires_max: usize, fires: &mut Vec<Fire>) {
-        // Taken out while planning and put back, so that planning changes nothing.
+        // Taken out while planning and put back: only `apply` makes a fire real.
         let mut planned: Vec<(Place, i64)> = Vec::new();
-        let mut aside: Vec<(Place, i64)> = Vec::new();
+        let mut pretended: Vec<u32> = Vec::new();
         for number in 0..self.queues.len() {
             self.queues[number].begin();
             while fires.len() < fires_max {
@@ -543,12 +558,12 @@ impl Scheduler {
                     locks::Availability::Free => {
                         let Some(fire) = self.fire(place) else { continue };
                         fires.push(fire);
-                        let wanted: Vec<u32> = self.locks_of(place).collect();
-                        self.locks.set_tentative(wanted.into_iter(), true);
+                        let from = pretended.len();
+                        pretended.extend(self.locks_of(place));
+                        self.locks.pretend(pretended[from..].iter().copied());
                         self.queues[number].pretend(place.0);
                         planned.push((place, priority));
                     }
-                    locks::Availability::Tentative => aside.push((place, priority)),
                     locks::Availability::Taken(lock) => {
                         let plain = self.plain_priority(place);
                         if let Some(woken) = self.locks.park(place, number, plain, lock) {
@@ -561,12 +576,15 @@ impl Scheduler {
         for queue in &mut self.queues {
             queue.rollback();
         }
-        for (place, priority) in planned.into_iter().chain(aside) {
-            let wanted: Vec<u32> = self.locks_of(place).collect();
-            self.locks.set_tentative(wanted.into_iter(), false);
+        for (place, priority) in planned {
             if let Some(queue) = self.queue_of(place.0) {
                 self.queues[queue].add_ready(place, priority);
             }
+        }
+        let mut woken = Vec::new();
+        self.locks.rollback(&pretended, &mut woken);
+        for place in woken {
+            self.make_candidate(place);
         }
     }
 

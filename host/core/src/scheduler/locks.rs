@@ -35,6 +35,12 @@ struct Lock {
     waiters: BTreeMap<usize, BTreeSet<WaitKey>>,
 }
 
+impl Lock {
+    fn is_free(&self) -> bool {
+        self.holders.is_empty() && !self.tentative
+    }
+}
+
 /// What an item waits for.
 #[derive(Debug, Clone)]
 struct Wait {
@@ -42,6 +48,8 @@ struct Wait {
     priority: i32,
     ticket: u64,
     bounces: u8,
+    /// `epoch` of the table at the last bounce.
+    bounced_in: u64,
     parked_on: Option<u32>,
     woken_by: Option<u32>,
 }
@@ -50,9 +58,7 @@ struct Wait {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
     Free,
-    /// Taken by a fire of the same planning round.
-    Tentative,
-    /// Held, or reserved for somebody else.
+    /// This lock is held, taken by a fire of the same planning round, or reserved for somebody else.
     Taken(u32),
 }
 
@@ -64,6 +70,8 @@ pub(super) struct LockTable {
     unused: Vec<u32>,
     waits: HashMap<Place, Wait>,
     next_ticket: u64,
+    /// Grows whenever an entry is applied.
+    epoch: u64,
     starving: BTreeSet<(u64, Place)>,
     reserved: Option<(Place, Vec<u32>)>,
 }
@@ -113,22 +121,34 @@ impl LockTable {
     }
 
     pub(super) fn availability(&self, place: Place, locks: impl Iterator<Item = u32>) -> Availability {
-        let mut answer = Availability::Free;
         for lock in locks {
-            let entry = &self.locks[lock as usize];
-            if !entry.holders.is_empty() || self.is_reserved_against(lock, place) {
+            if !self.locks[lock as usize].is_free() || self.is_reserved_against(lock, place) {
                 return Availability::Taken(lock);
             }
-            if entry.tentative {
-                answer = Availability::Tentative;
-            }
         }
-        answer
+        Availability::Free
     }
 
-    pub(super) fn set_tentative(&mut self, locks: impl Iterator<Item = u32>, tentative: bool) {
+    /// Something was applied.
+    pub(super) fn advance(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Takes locks for a fire that is only planned.
+    pub(super) fn pretend(&mut self, locks: impl Iterator<Item = u32>) {
         for lock in locks {
-            self.locks[lock as usize].tentative = tentative;
+            self.locks[lock as usize].tentative = true;
+        }
+    }
+
+    /// Takes back what was pretended. Answers the items to wake: those parked on these locks meanwhile are candidates
+    /// again should the planned fire not happen.
+    pub(super) fn rollback(&mut self, locks: &[u32], woken: &mut Vec<Place>) {
+        for lock in locks {
+            self.locks[*lock as usize].tentative = false;
+        }
+        for lock in locks {
+            self.wake(*lock, woken);
         }
     }
 
@@ -137,11 +157,21 @@ impl LockTable {
         let next_ticket = &mut self.next_ticket;
         let wait = self.waits.entry(place).or_insert_with(|| {
             *next_ticket += 1;
-            Wait { queue, priority, ticket: *next_ticket, bounces: 0, parked_on: None, woken_by: None }
+            Wait {
+                queue,
+                priority,
+                ticket: *next_ticket,
+                bounces: 0,
+                bounced_in: 0,
+                parked_on: None,
+                woken_by: None,
+            }
         });
         wait.parked_on = Some(lock);
         let woken_by = wait.woken_by.take();
-        if woken_by.is_some() {
+        // Planning again without applying anything is no further futile wake-up.
+        if woken_by.is_some() && wait.bounced_in != self.epoch {
+            wait.bounced_in = self.epoch;
             wait.bounces = wait.bounces.saturating_add(1);
             if wait.bounces >= BOUNCES_MAX {
                 self.starving.insert((wait.ticket, place));
@@ -186,7 +216,8 @@ impl LockTable {
         }
     }
 
-    /// Wakes the first waiter of each queue, or only the owner of the reservation.
+    /// Keeps the rule that makes parking safe: when a lock is free, each queue with waiters of it has one candidate that
+    /// was woken for it. Wakes the first waiter of each queue, or only the owner of the reservation.
     fn wake(&mut self, lock: u32, woken: &mut Vec<Place>) {
         if let Some((owner, locks)) = &self.reserved
             && locks.contains(&lock)
@@ -205,7 +236,7 @@ impl LockTable {
     fn wake_one(&mut self, lock: u32, queue: usize) -> Option<Place> {
         let entry = &mut self.locks[lock as usize];
         let reserved = self.reserved.as_ref().is_some_and(|(_, locks)| locks.contains(&lock));
-        if !entry.holders.is_empty() || reserved {
+        if !entry.is_free() || reserved {
             return None;
         }
         let waiters = entry.waiters.get_mut(&queue)?;
