@@ -28,7 +28,8 @@ pub struct RunSummary {
     /// Milliseconds since the epoch, once terminal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub finished_at: Option<i64>,
-    /// Items in total.
+    /// Items in total; `itemCount` in JSON, because [`RunView`] flattens this next to its own `items`.
+    #[serde(rename = "itemCount")]
     pub items: u64,
 }
 

@@ -1,0 +1,196 @@
+//! Every verb, flag and help text. Types only: what they do is in `commands`.
+
+pub(crate) mod dispatch;
+pub(crate) mod orch;
+pub(crate) mod patch;
+pub(crate) mod registry;
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand};
+use pangolin_core::ids::{IdError, ItemId, RunId};
+
+/// Runs AI coding agents and other commands in isolated workers: one reviewable patch per task and a sealed record
+/// that anyone can verify offline.
+#[derive(Debug, Parser)]
+#[command(name = "pangolin", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  pangolin init                          write pangolin.toml and create the state directory
+  pangolin orch serve &                  start the daemon
+  pangolin orch submit plan.json         submit a run, prints its id
+  pangolin orch watch <run>              follow it
+  pangolin patch show <run>/<item>       look at what one item changed
+  pangolin verify bundle.json            verify a record without config, store or network
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 cannot be verified here, 4 incomplete, 5 not found,
+130 interrupted. stdout carries data only; everything else goes to stderr.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file [default: pangolin.toml here or in a parent directory]
+    #[arg(long, global = true, value_name = "FILE", env = "PANGOLIN_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON with a schemaVersion instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No colour (also off without a terminal or with NO_COLOR)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Only data and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Log what happens inside to stderr; twice for more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write pangolin.toml and create the state directory with its signing key
+    Init(Init),
+    /// Check configuration, state, isolation and tools, and say what to do about each problem
+    Doctor,
+    /// Submit, follow and audit runs
+    #[command(subcommand, alias = "orchestrator")]
+    Orch(orch::Orch),
+    /// Verify a bundle offline: needs no configuration, store or network
+    Verify(Verify),
+    /// List, show and apply the patches of a run
+    #[command(subcommand)]
+    Patch(patch::Patch),
+    /// Files that are overlaid onto a worker's workspace
+    #[command(subcommand)]
+    Capabilities(registry::Capabilities),
+    /// Agents: adapter, prompt, capabilities, self-verify
+    #[command(subcommand)]
+    Subagent(registry::Subagent),
+    /// Environment bundles: plain values and secret references
+    #[command(subcommand)]
+    Env(registry::Env),
+    /// Block pipelines that a worker executes
+    #[command(subcommand)]
+    Pipeline(registry::Pipeline),
+    /// One worker without a plan
+    #[command(subcommand)]
+    Dispatch(dispatch::Dispatch),
+    /// Print shell completions
+    #[command(after_help = "Examples:
+  pangolin completions bash > ~/.local/share/bash-completion/completions/pangolin")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Keeps one worker process; started by the daemon, not for people
+    #[command(name = "__supervise", hide = true, disable_help_flag = true)]
+    Supervise {
+        /// Arguments of the supervisor
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pangolin init
+  pangolin init deploy --namespace team-a")]
+pub(crate) struct Init {
+    /// Directory
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Namespace of the deployment, part of every dispatch id [default: name of the directory]
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+    /// Replace an existing pangolin.toml; keys and ledger are always kept
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pangolin verify bundle.json
+  pangolin verify bundle.json --key deployment.vkey --full
+  pangolin orch audit fanout-1 | pangolin verify -
+
+Exit codes: 0 intact, 1 not intact, 3 cannot be verified here, 4 incomplete.")]
+pub(crate) struct Verify {
+    /// Bundle file, - for stdin
+    pub(crate) bundle: PathBuf,
+    /// Print every ledger entry
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Trusted key: a vkey (name+hash+key) or a file with one per line; repeatable
+    #[arg(long = "key", value_name = "VKEY|FILE")]
+    pub(crate) keys: Vec<String>,
+}
+
+/// Who acts: `--actor`, else `PANGOLIN_ACTOR`, else `human:<os user>`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Actor {
+    /// Who acts, recorded in the ledger [default: human:<os user>]
+    #[arg(long, env = "PANGOLIN_ACTOR", hide_env_values = true)]
+    pub(crate) actor: Option<String>,
+}
+
+/// `<run>` or `<run>/<item>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) run: RunId,
+    pub(crate) item: Option<ItemId>,
+}
+
+impl FromStr for Target {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Ok(match text.split_once('/') {
+            Some((run, item)) => Self { run: RunId::new(run)?, item: Some(ItemId::new(item)?) },
+            None => Self { run: RunId::new(text)?, item: None },
+        })
+    }
+}
+
+/// `<run>/<item>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ItemTarget {
+    pub(crate) run: RunId,
+    pub(crate) item: ItemId,
+}
+
+impl FromStr for ItemTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let target: Target = text.parse().map_err(|error: IdError| error.to_string())?;
+        let item = target.item.ok_or_else(|| format!("an item is missing, expected {text}/<item>"))?;
+        Ok(Self { run: target.run, item })
+    }
+}
+
+/// `NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Pair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                Ok(Self { name: name.to_owned(), value: value.to_owned() })
+            }
+            // The text is not repeated: it may be a secret.
+            _ => Err("expected NAME=VALUE".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! One module per noun. A verb is a function from its arguments to an exit code.
+
+mod completions;
+mod dispatch;
+mod doctor;
+mod init;
+mod orch;
+mod patch;
+mod registry;
+mod verify;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::{args::Verb, context::Context, error::CliResult};
+
+/// Runs one verb.
+pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
+    match verb {
+        Verb::Init(args) => init::run(context, args).await,
+        Verb::Doctor => doctor::run(context).await,
+        Verb::Orch(verb) => orch::run(context, verb).await,
+        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Patch(verb) => patch::run(context, verb).await,
+        Verb::Capabilities(verb) => registry::capabilities(context, verb).await,
+        Verb::Subagent(verb) => registry::subagent(context, verb).await,
+        Verb::Env(verb) => registry::env(context, verb).await,
+        Verb::Pipeline(verb) => registry::pipeline(context, verb).await,
+        Verb::Dispatch(verb) => dispatch::run(context, verb).await,
+        Verb::Completions { shell } => completions::run(context, shell),
+        Verb::Supervise { args } => {
+            // `main` takes this branch before it starts a runtime.
+            drop(args);
+            Err(crate::error::CliError::new(
+                crate::exit::Exit::Usage,
+                "__supervise cannot run inside another verb",
+            ))
+        }
+    }
+}
+
+/// Hidden: the process that keeps one worker alive and accounted for.
+pub(crate) fn supervise(args: Vec<OsString>) -> ExitCode {
+    pangolin_worker_process::supervise_main(args)
+}

@@ -1,0 +1,64 @@
+//! `pangolin dispatch …`.
+
+use std::path::Path;
+
+use pangolin_runtime::deployment::DispatchRequest;
+use serde_json::{Value, json};
+
+use crate::{
+    args::dispatch::{Dispatch, Run},
+    context::{Context, actor},
+    error::{CliError, CliResult},
+    exit::Exit,
+    files,
+};
+
+pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
+    let printer = &context.printer;
+    match verb {
+        Dispatch::Run(args) => dispatch(context, args).await,
+        Dispatch::Describe { id } => {
+            printer.json(&context.deployment().await?.dispatch_describe(&id).await?)?;
+            Ok(Exit::Ok)
+        }
+        Dispatch::Cancel { id } => {
+            context.deployment().await?.dispatch_cancel(&id).await?;
+            if printer.is_json() {
+                printer.json(&json!({ "dispatch": id, "requested": true }))?;
+            } else {
+                printer.note(format_args!("cancel requested: {id}"));
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn dispatch(context: &Context, args: Run) -> CliResult {
+    let printer = &context.printer;
+    let request = DispatchRequest {
+        input: input(&args.input)?,
+        subagent: args.subagent,
+        executor: args.executor,
+        env: args.env,
+        capabilities: args.capability,
+        actor: actor(&args.actor),
+    };
+    let deployment = context.deployment().await?;
+    let result = printer.progress("dispatching", deployment.dispatch_run(request)).await?;
+    printer.json(&result)?;
+    let done = result.get("status").and_then(Value::as_str) == Some("done");
+    Ok(if done { Exit::Ok } else { Exit::Failed })
+}
+
+/// JSON text, `@file` or `-`.
+fn input(text: &str) -> CliResult<Value> {
+    let text = match text.strip_prefix('@') {
+        Some(path) => files::read_text(Path::new(path))?,
+        None if text == "-" => files::read_text(Path::new("-"))?,
+        None => text.to_owned(),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        CliError::new(Exit::Usage, format!("--input is not JSON: {error}"))
+            .hint("--input takes JSON text, @file or - for stdin")
+    })
+}

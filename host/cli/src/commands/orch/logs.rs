@@ -1,0 +1,103 @@
+//! `pangolin orch logs`.
+
+use pangolin_core::ids::Digest;
+use pangolin_runtime::{
+    deployment::Deployment,
+    views::{AttemptView, ItemView},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::orch::Logs,
+    context::Context,
+    error::{CliError, CliResult},
+    exit::Exit,
+};
+
+pub(super) async fn run(context: &Context, args: Logs) -> CliResult {
+    let printer = &context.printer;
+    let deployment = context.deployment().await?;
+    let view = deployment.run_view(&args.target.run).await?;
+    let item = view.items.iter().find(|item| item.id == args.target.item).ok_or_else(|| {
+        CliError::new(Exit::NotFound, format!("run {} has no item {}", args.target.run, args.target.item))
+            .hint(format!("pangolin orch status {} lists the items", args.target.run))
+    })?;
+    let attempt = choose(item, &args)?;
+    let (what, digest) = if args.events {
+        ("events", attempt.events)
+    } else if args.stderr {
+        ("stderr", in_result(&deployment, attempt, "stderr").await?)
+    } else {
+        (
+            "stdout",
+            match attempt.transcript {
+                Some(digest) => Some(digest),
+                None => in_result(&deployment, attempt, "stdout").await?,
+            },
+        )
+    };
+    let Some(digest) = digest else {
+        return Err(missing(&args, attempt, what));
+    };
+    let bytes = deployment.blob(&digest).await?;
+    if printer.is_json() {
+        printer.json(&json!({
+            "run": args.target.run,
+            "item": args.target.item,
+            "attempt": attempt.attempt,
+            "stream": what,
+            "digest": digest,
+            "text": String::from_utf8_lossy(&bytes),
+        }))?;
+    } else {
+        printer.foreign(&bytes)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The attempt that was asked for, else the last one that ended, else the last one.
+fn choose<'a>(item: &'a ItemView, args: &Logs) -> CliResult<&'a AttemptView> {
+    let found = match args.attempt {
+        Some(number) => item.attempts.iter().find(|attempt| attempt.attempt == number),
+        None => {
+            item.attempts.iter().rev().find(|attempt| attempt.ended_at.is_some()).or(item.attempts.last())
+        }
+    };
+    found.ok_or_else(|| {
+        let target = format!("{}/{}", args.target.run, args.target.item);
+        match args.attempt {
+            Some(number) => CliError::new(Exit::NotFound, format!("{target} has no attempt {number}")).hint(
+                format!("it has {} so far", crate::format::count(item.attempts.len() as u64, "attempt")),
+            ),
+            None => CliError::new(
+                Exit::NotFound,
+                format!("{target} was never started ({}): {}", item.status, item.why),
+            ),
+        }
+    })
+}
+
+fn missing(args: &Logs, attempt: &AttemptView, what: &str) -> CliError {
+    let target = format!("attempt {} of {}/{}", attempt.attempt, args.target.run, args.target.item);
+    if attempt.ended_at.is_none() {
+        return CliError::new(
+            Exit::Incomplete,
+            format!("{target} is still running; its {what} is stored when it ends"),
+        )
+        .hint(format!("pangolin orch watch {}", args.target.run));
+    }
+    let why = attempt.failure.as_ref().map_or_else(String::new, |failure| format!(": {}", failure.message));
+    CliError::new(Exit::NotFound, format!("{target} left no {what}{why}"))
+}
+
+/// Digest of an agent stream from the attempt's result record.
+async fn in_result(
+    deployment: &Deployment,
+    attempt: &AttemptView,
+    stream: &str,
+) -> CliResult<Option<Digest>> {
+    let Some(result) = attempt.result else { return Ok(None) };
+    let record: Value = serde_json::from_slice(&deployment.blob(&result).await?)?;
+    let digest = record.pointer(&format!("/agent/{stream}")).and_then(Value::as_str);
+    Ok(digest.and_then(|text| text.parse().ok()))
+}

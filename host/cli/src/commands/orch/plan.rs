@@ -1,0 +1,167 @@
+//! `pangolin orch validate` and `submit`.
+
+use std::{path::Path, time::Duration};
+
+use pangolin_runtime::{
+    Finding, RuntimeError, Severity,
+    deployment::{Admission, SubmitOptions},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::orch::Submit,
+    context::{Context, actor},
+    error::{CliError, CliResult},
+    exit::Exit,
+    files, format,
+    printer::{Printer, Role, one_line},
+};
+
+pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
+    let printer = &context.printer;
+    let bytes = files::read(plan)?;
+    let deployment = context.deployment().await?;
+    let (items, findings) = match deployment.validate(&bytes, queue).await {
+        Ok(validated) => (Some(validated.items), validated.warnings),
+        Err(findings) => (None, findings),
+    };
+    if printer.is_json() {
+        let mut document = json!({ "valid": items.is_some() });
+        if let Some(items) = items {
+            document["items"] = json!(items);
+        }
+        document["findings"] = findings_json(&findings);
+        printer.json(&document)?;
+    } else {
+        print_findings(printer, &findings);
+        if let Some(items) = items {
+            printer.line(format_args!("valid: {}", format::count(items as u64, "item")))?;
+        }
+    }
+    match items {
+        Some(_) => Ok(Exit::Ok),
+        None if printer.is_json() => Ok(Exit::Failed),
+        None => Err(invalid(plan, &findings)),
+    }
+}
+
+pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
+    let printer = &context.printer;
+    let bytes = files::read(&args.plan)?;
+    let deployment = context.deployment().await?;
+    let options = SubmitOptions { queue: args.queue, actor: actor(&args.actor) };
+    let run = match deployment.submit(&bytes, options).await {
+        Ok(run) => run,
+        Err(RuntimeError::Rejected { findings, .. }) => return rejected(printer, &args.plan, &findings),
+        Err(error) => return Err(error.into()),
+    };
+    if !printer.is_json() {
+        printer.line(&run)?;
+    }
+    let admission = if deployment.daemon().await.is_some() {
+        let wait = deployment.receipt(&run, Duration::from_secs(args.wait));
+        match printer.progress("waiting for the admission receipt", wait).await {
+            Err(RuntimeError::Rejected { findings, .. }) => return rejected(printer, &args.plan, &findings),
+            answer => answer?,
+        }
+    } else {
+        None
+    };
+    if printer.is_json() {
+        let state = if admission.is_some() { "admitted" } else { "queued" };
+        let mut document = json!({ "run": run, "state": state });
+        if let Some(admission) = admission {
+            document["receipt"] = admission.receipt;
+        }
+        printer.json(&document)?;
+        return Ok(Exit::Ok);
+    }
+    match admission {
+        Some(admission) => print_receipt(printer, &admission),
+        None => {
+            super::warn_without_daemon(context, &deployment, "the run is queued").await;
+            if deployment.daemon().await.is_some() {
+                printer.note("queued; the daemon has not admitted the run yet");
+            }
+        }
+    }
+    printer.hint(format_args!("pangolin orch watch {run}"));
+    Ok(Exit::Ok)
+}
+
+/// The receipt in words: index of the admission leaf and the checkpoint that includes it.
+fn print_receipt(printer: &Printer, admission: &Admission) {
+    let receipt = &admission.receipt;
+    let index = receipt.get("index").and_then(Value::as_u64);
+    let note = receipt.get("checkpoint").and_then(Value::as_str).unwrap_or_default();
+    // C2SP tlog-checkpoint: origin, size and root are the first three lines.
+    let mut lines = note.lines();
+    let (origin, size, root) = (lines.next(), lines.next(), lines.next());
+    match (index, origin, size, root) {
+        (Some(index), Some(origin), Some(size), Some(root)) => {
+            printer.note(format_args!(
+                "admitted: leaf {index} of log {origin}, checkpoint size {size}, root {root}"
+            ));
+        }
+        _ => printer.note(format_args!("admitted: {receipt}")),
+    }
+}
+
+fn rejected(printer: &Printer, plan: &Path, findings: &[Finding]) -> CliResult {
+    if printer.is_json() {
+        printer.json(&json!({ "state": "rejected", "findings": findings_json(findings) }))?;
+        return Ok(Exit::Failed);
+    }
+    print_findings(printer, findings);
+    Err(invalid(plan, findings))
+}
+
+fn invalid(plan: &Path, findings: &[Finding]) -> CliError {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let place = if plan == Path::new("-") { "the plan".to_owned() } else { plan.display().to_string() };
+    CliError::new(Exit::Failed, format!("{place} cannot be run: {}", format::count(errors as u64, "error")))
+}
+
+fn findings_json(findings: &[Finding]) -> Value {
+    findings
+        .iter()
+        .map(|finding| {
+            let mut object = json!({
+                "pointer": finding.pointer,
+                "code": finding.code,
+                "severity": word(finding.severity),
+                "message": finding.message,
+            });
+            if let Some(hint) = &finding.hint {
+                object["hint"] = json!(hint);
+            }
+            object
+        })
+        .collect()
+}
+
+const fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+/// Each finding with its JSON pointer and hint on stderr.
+fn print_findings(printer: &Printer, findings: &[Finding]) {
+    for finding in findings {
+        let (role, label) = match finding.severity {
+            Severity::Error => (Role::Error, "error"),
+            Severity::Warning => (Role::Warn, "warning"),
+        };
+        let pointer = if finding.pointer.is_empty() { "(whole plan)" } else { finding.pointer.as_str() };
+        printer.labelled(
+            role,
+            label,
+            &format!("{}: {} [{}]", one_line(pointer), one_line(&finding.message), finding.code),
+        );
+        if let Some(hint) = &finding.hint {
+            printer.labelled(Role::Hint, "  hint", &one_line(hint));
+        }
+    }
+}

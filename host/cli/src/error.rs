@@ -1,0 +1,101 @@
+//! One place that decides what an error looks like: message, chain, hints, exit code.
+
+use std::{error::Error as StdError, io};
+
+use pangolin_runtime::{config::ConfigError, registry::RegistryError};
+
+use crate::{
+    exit::Exit,
+    printer::{Printer, Role, plain},
+};
+
+/// The end of a verb that did not work.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    /// Exit code.
+    pub(crate) exit: Exit,
+    /// What happened; its sources are the chain.
+    pub(crate) error: anyhow::Error,
+    /// What to do, one sentence each.
+    pub(crate) hints: Vec<String>,
+}
+
+/// Result of a verb.
+pub(crate) type CliResult<T = Exit> = Result<T, CliError>;
+
+impl CliError {
+    /// A message with an exit code.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, error: anyhow::Error::msg(message.into()), hints: Vec::new() }
+    }
+
+    /// Adds a hint.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Prints `error:`, the chain and the hints to stderr.
+    pub(crate) fn print(&self, printer: &Printer) {
+        if self.is_broken_pipe() {
+            return;
+        }
+        printer.labelled(Role::Error, "error", &plain(&self.error.to_string()));
+        let mut before = self.error.to_string();
+        for cause in self.error.chain().skip(1) {
+            let text = cause.to_string();
+            // Transparent errors repeat their source.
+            if !before.contains(&text) {
+                printer.labelled(Role::Dim, "  caused by", &plain(&text));
+            }
+            before = text;
+        }
+        for hint in &self.hints {
+            printer.labelled(Role::Hint, "hint", &plain(hint));
+        }
+    }
+
+    /// Whether the reader of stdout went away. That is not an error: it has seen enough.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl<E> From<E> for CliError
+where
+    E: Into<anyhow::Error>,
+{
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let mut exit = Exit::Failed;
+        let mut hints = Vec::new();
+        for cause in error.chain() {
+            classify(cause, &mut exit, &mut hints);
+        }
+        Self { exit, error, hints }
+    }
+}
+
+/// The mapping from library errors to exit codes and hints.
+fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<String>) {
+    if let Some(error) = cause.downcast_ref::<ConfigError>() {
+        *exit = Exit::Usage;
+        if let ConfigError::Read { .. } = error {
+            hints.push("`pangolin init` writes a configuration; --config names another file".to_owned());
+        }
+    }
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        match error {
+            RegistryError::NotFound { .. } => *exit = Exit::NotFound,
+            RegistryError::BadName { .. }
+            | RegistryError::BadReference { .. }
+            | RegistryError::Invalid { .. } => {
+                *exit = Exit::Usage;
+            }
+            _ => {}
+        }
+    }
+}

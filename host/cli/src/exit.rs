@@ -1,0 +1,47 @@
+//! Exit codes, the contract with scripts. `docs/exit-codes.md` says the same.
+
+use std::process::ExitCode;
+
+/// What the process tells its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Exit {
+    /// The verb did what it says. Also when the reader of stdout went away.
+    #[default]
+    Ok,
+    /// It did not work, the plan is invalid, the bundle is not intact.
+    Failed,
+    /// Wrong arguments or configuration (clap uses the same number).
+    Usage,
+    /// The bundle may be fine, but this program or this machine cannot tell.
+    Unverifiable,
+    /// The run has not ended, or the bundle lacks an object.
+    Incomplete,
+    /// No such run, item, attempt, registration or dispatch.
+    NotFound,
+    /// Ctrl-C.
+    Interrupted,
+    /// SIGTERM, where a verb catches it to put the terminal back.
+    Terminated,
+}
+
+impl Exit {
+    /// The number.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unverifiable => 3,
+            Self::Incomplete => 4,
+            Self::NotFound => 5,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
