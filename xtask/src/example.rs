@@ -162,7 +162,7 @@ impl Example<'_> {
         self.register()?;
         let logs = self.scratch.dir.join("logs");
         let mut daemon = Daemon::start("orch-serve", &logs, &self.pangolin(["orch", "serve"]))?;
-        let watched = self.submit_and_watch();
+        let watched = self.submit_and_watch(&mut daemon);
         // A daemon that died explains a failed submit or watch better than the client can.
         daemon.check_alive()?;
         watched?;
@@ -198,9 +198,14 @@ impl Example<'_> {
         Ok(())
     }
 
-    fn submit_and_watch(&self) -> Result<()> {
-        process::run_within(&mut self.pangolin(["orch", "submit", "plan.json"]), COMMAND_LIMIT)?;
-        process::run_within(&mut self.pangolin(["orch", "watch", &self.plan.run]), RUN_LIMIT)
+    /// Gives up at once when the daemon ends: without one a submission waits, and a watcher too.
+    fn submit_and_watch(&self, daemon: &mut Daemon) -> Result<()> {
+        process::run_while(&mut self.pangolin(["orch", "submit", "plan.json"]), COMMAND_LIMIT, || {
+            daemon.check_alive()
+        })?;
+        process::run_while(&mut self.pangolin(["orch", "watch", &self.plan.run]), RUN_LIMIT, || {
+            daemon.check_alive()
+        })
     }
 
     /// Keeps the patch of each edit as a file and prints it.

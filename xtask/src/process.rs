@@ -64,15 +64,34 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs to the end with inherited output; kills it when it is still there after `limit`.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
+    run_while(command, limit, || Ok(()))
+}
+
+/// Like [`run_within`], and kills it also when `healthy` fails: then its error is the answer.
+pub(crate) fn run_while(
+    command: &mut Command,
+    limit: Duration,
+    mut healthy: impl FnMut() -> Result<()>,
+) -> Result<()> {
     let what = describe(command);
     eprintln!("xtask: {what}");
     let mut child = command.spawn().with_context(|| format!("cannot start `{what}`"))?;
-    let Some(status) = wait_within(&mut child, limit)? else {
-        child.kill().ok();
-        child.wait().ok();
-        bail!("`{what}` was not done after {} s", limit.as_secs());
-    };
-    check(&what, status)
+    let mut health = Ok(());
+    let mut status = None;
+    wait_until(limit, || {
+        status = child.try_wait().ok().flatten();
+        if status.is_none() {
+            health = healthy();
+        }
+        status.is_some() || health.is_err()
+    });
+    if let Some(status) = status {
+        return check(&what, status);
+    }
+    child.kill().ok();
+    child.wait().ok();
+    health?;
+    bail!("`{what}` was not done after {} s", limit.as_secs())
 }
 
 /// Waits for a child, or gives `None` when it still runs after `limit`.
