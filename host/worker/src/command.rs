@@ -144,21 +144,24 @@ impl Runner {
         }
     }
 
-    /// Sets everything up as for a command, without one.
+    /// Runs a command that does nothing, which only the worker itself surely has: its own program.
     ///
     /// # Errors
     /// What is missing.
     pub(crate) fn probe(&mut self) -> Result<Vec<String>, String> {
-        let (env, order) = (BTreeMap::new(), self.sandbox(ExecOrder::default()));
-        let task = Task {
-            program: "",
-            args: &[],
-            env: &env,
-            stdin: "",
-            timeout: Duration::from_secs(30),
-            transcript: None,
-        };
-        self.execute("__sandbox", &order, task).map(|_| self.mechanisms())
+        let env = BTreeMap::new();
+        let args = ["--version".to_owned()];
+        let timeout = Duration::from_secs(30);
+        let outcome =
+            self.run(Task { program: SELF, args: &args, env: &env, stdin: "", timeout, transcript: None })?;
+        if outcome.passed() {
+            return Ok(self.mechanisms());
+        }
+        Err(format!(
+            "a command in the sandbox ended with {}: {}",
+            outcome.exit_code(),
+            outcome.stderr.text.trim()
+        ))
     }
 
     /// Runs a command to its end. When this returns, nothing of its process tree is left.

@@ -86,7 +86,7 @@ pub(crate) struct SandboxOrder {
     pub(crate) processes: u64,
     /// Pid of the worker, to notice when it died before the stage could ask for a signal.
     pub(crate) parent: i32,
-    /// The command; absent for a probe, which ends after everything was set up.
+    /// The command.
     pub(crate) command: ExecOrder,
 }
 

@@ -1,0 +1,147 @@
+//! What a sandboxed command can see and do.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use pangolin_envelope::result::Ending;
+
+use crate::harness::{Stage, runs};
+
+#[test]
+fn only_the_workspace_and_system_directories_are_visible() {
+    let mut stage = Stage::new(
+        r#"ls -A / | tr '\n' ' '; echo; id -u; id -un; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status
+        ls "$ROOT"; test -e "$ROOT/result" && echo SEES-RESULT; test -e "$ROOT/envelope" && echo SEES-ENVELOPE
+        ls /root /home 2>&1
+        touch /usr/x /etc/x /x 2>/dev/null && echo WRITES-SYSTEM
+        unshare -U true 2>/dev/null && echo NESTS
+        head -c1 /etc/shadow 2>/dev/null && test -s /etc/shadow && echo SHADOW
+        echo core > /proc/sys/kernel/core_pattern 2>/dev/null && echo SYSCTL
+        mount -t tmpfs x /mnt 2>/dev/null && echo MOUNTS
+        ls /dev | tr '\n' ' '; ps ax 2>/dev/null | wc -l; hostname
+        touch /tmp/ok "$HOME/ok" /dev/shm/ok && echo private-places"#,
+    );
+    let root = stage.directory.path().canonicalize().unwrap().to_string_lossy().into_owned();
+    stage.layer(&[("ROOT", &root)], &[]);
+    let ran = stage.run();
+    let seen = ran.agent_stdout();
+    assert_eq!(ran.result.ending, Ending::Finished {}, "{}", ran.stdout);
+    for bad in ["SEES-", "WRITES-SYSTEM", "NESTS", "SHADOW", "SYSCTL", "MOUNTS"] {
+        assert!(!seen.contains(bad), "{bad} in\n{seen}");
+    }
+    for good in
+        ["1000\nagent\n", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "\npangolin\n", "private-places"]
+    {
+        assert!(seen.contains(good), "{good:?} in\n{seen}");
+    }
+    let top = seen.lines().next().unwrap();
+    for hidden in ["work", "boot", "sys", "mnt", "srv", "root"] {
+        assert!(!top.split(' ').any(|name| name == hidden), "{hidden} in {top}");
+    }
+    for mechanism in ["userns", "pidns", "mountns", "netns", "no-new-privs", "rlimits", "cap-drop-all"] {
+        assert!(ran.result.mechanisms.iter().any(|name| name == mechanism), "{:?}", ran.result.mechanisms);
+    }
+    assert!(!std::path::Path::new("/tmp/ok").exists());
+}
+
+#[test]
+fn there_is_no_network_but_a_loopback_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let script = r#"if bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT" 2>/dev/null; then echo CONNECTED; else echo refused; fi
+        cat /proc/net/dev | tail -n +3 | cut -d: -f1"#;
+    let mut stage = Stage::new(script);
+    stage.layer(&[("PORT", &port)], &[]);
+    let ran = stage.run();
+    let words: Vec<_> = ran.agent_stdout().split_whitespace().collect();
+    assert_eq!(words.first(), Some(&"refused"), "{}", ran.agent_stdout());
+    assert!(words.contains(&"lo") && !words.contains(&"eth0"), "{words:?}");
+    // The same command with the host's network does reach it, so the test means something.
+    stage.envelope.network = "host".to_owned();
+    let ran = stage.run();
+    assert!(ran.agent_stdout().starts_with("CONNECTED"), "{}", ran.agent_stdout());
+    assert!(!ran.result.mechanisms.iter().any(|name| name == "netns"));
+}
+
+#[test]
+fn processes_are_bounded() {
+    let mut stage = Stage::new(
+        r#"i=0; while [ $i -lt 600 ]; do sleep 30 & i=$((i+1)); done 2>err
+        ls -d /proc/[0-9]* | wc -l"#,
+    );
+    stage.envelope.limits.pids = 64;
+    let ran = stage.run();
+    // The shell itself gives up when it cannot fork, or goes on with fewer.
+    if let Ok(count) = ran.agent_stdout().trim().parse::<u32>() {
+        assert!(count <= 310, "{count} processes");
+    } else {
+        assert!(matches!(ran.result.ending, Ending::Failed { .. }), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn the_git_pointer_of_a_worktree_cannot_be_redirected() {
+    let stage = Stage::new("echo 'gitdir: /evil' > .git; rm -f .git; mv .git x; cat .git");
+    stage.file(".git", "gitdir: /somewhere\n");
+    let ran = stage.run();
+    assert_eq!(ran.agent_stdout(), "gitdir: /somewhere\n");
+    assert_eq!(fs::read_to_string(stage.workspace().join(".git")).unwrap(), "gitdir: /somewhere\n");
+}
+
+#[test]
+fn detached_processes_do_not_survive() {
+    for stage in [
+        Stage::new("(setsid sh -c 'trap \"\" TERM HUP; sleep 7777.1' >/dev/null 2>&1 &) ; echo started"),
+        Stage::bare("(setsid sh -c 'trap \"\" TERM HUP; sleep 7777.2' >/dev/null 2>&1 &) ; echo started"),
+    ] {
+        let ran = stage.run();
+        assert_eq!(ran.agent_stdout(), "started\n");
+        assert_eq!(ran.result.ending, Ending::Finished {});
+    }
+    assert!(!runs("7777.1") && !runs("7777.2"), "a detached process survived");
+}
+
+#[test]
+fn the_probe_tells_the_truth() {
+    let probe = |args: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_pangolin-worker")).arg("probe").args(args).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let answer = probe(&["--isolation", "sandbox", "--network", "none"]);
+    assert_eq!(answer["available"], true, "{answer}");
+    assert!(answer["mechanisms"].as_array().unwrap().iter().any(|name| name == "netns"));
+    let answer = probe(&["--isolation", "none", "--network", "none"]);
+    assert_eq!(answer["available"], false);
+    assert!(answer["missing"].as_str().unwrap().contains("sandbox"));
+}
+
+#[test]
+fn an_ordinary_user_can_use_the_sandbox() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT RUN twice: this user is ordinary already, every other test shows it");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("pangolin-worker");
+    fs::copy(env!("CARGO_BIN_EXE_pangolin-worker"), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .arg("probe")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = output else {
+        eprintln!("NOT RUN: there is no setpriv on this machine");
+        return;
+    };
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["available"], true, "{answer}");
+}
