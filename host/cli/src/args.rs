@@ -13,7 +13,7 @@ use pangolin_core::ids::{IdError, ItemId, RunId};
 /// Runs AI coding agents and other commands in isolated workers: one reviewable patch per task and a sealed record
 /// that anyone can verify offline.
 #[derive(Debug, Parser)]
-#[command(name = "pangolin", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "pangolin", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   pangolin init                          write pangolin.toml and create the state directory
   pangolin orch serve &                  start the daemon
@@ -59,7 +59,7 @@ pub(crate) enum Verb {
     /// Check configuration, state, isolation and tools, and say what to do about each problem
     Doctor,
     /// Submit, follow and audit runs
-    #[command(subcommand, alias = "orchestrator")]
+    #[command(subcommand, visible_alias = "orchestrator")]
     Orch(orch::Orch),
     /// Verify a bundle offline: needs no configuration, store or network
     Verify(Verify),
@@ -194,3 +194,6 @@ impl FromStr for Pair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

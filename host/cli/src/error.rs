@@ -40,7 +40,14 @@ impl CliError {
         if self.is_broken_pipe() {
             return;
         }
-        printer.labelled(Role::Error, "error", &plain(&self.error.to_string()));
+        if let Some((heading, problems)) = self.problems() {
+            printer.labelled(Role::Error, "error", &plain(&heading));
+            for problem in problems {
+                printer.labelled(Role::Dim, "  -", &plain(problem));
+            }
+        } else {
+            printer.labelled(Role::Error, "error", &plain(&self.error.to_string()));
+        }
         let mut before = self.error.to_string();
         for cause in self.error.chain().skip(1) {
             let text = cause.to_string();
@@ -53,6 +60,20 @@ impl CliError {
         for hint in &self.hints {
             printer.labelled(Role::Hint, "hint", &plain(hint));
         }
+    }
+
+    /// Errors that report everything at once are shown as a list.
+    fn problems(&self) -> Option<(String, &[String])> {
+        let heading = |what: String, problems: &[String]| {
+            format!("{what} has {}", crate::format::count(problems.len() as u64, "problem"))
+        };
+        if let Some(ConfigError::Problems { path, problems }) = self.error.downcast_ref() {
+            return Some((heading(path.display().to_string(), problems), problems));
+        }
+        if let Some(RegistryError::Invalid { kind, name, problems }) = self.error.downcast_ref() {
+            return Some((heading(format!("{kind} {name:?}"), problems), problems));
+        }
+        None
     }
 
     /// Whether the reader of stdout went away. That is not an error: it has seen enough.

@@ -180,7 +180,8 @@ impl Printer {
 
     /// `<label>: <text>` on stderr.
     pub(crate) fn labelled(&self, role: Role, label: &str, text: &str) {
-        let label = format!("{label}:");
+        let colon = if label.ends_with('-') { "" } else { ":" };
+        let label = format!("{label}{colon}");
         self.stderr(&format!("{} {text}\n", paint(role, &label, self.stderr_colour)));
     }
 

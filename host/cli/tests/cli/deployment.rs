@@ -1,0 +1,1 @@
+//! Verbs on a deployment without a daemon.
