@@ -89,7 +89,8 @@ async fn same_bytes_twice(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn absent_blobs_are_not_found(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let digest = Digest::of(b"never put");
     ensure!(store.size(&digest).await?.is_none(), "an absent blob has a size");
     let got = store.get(&digest, 1_000).await;
@@ -106,7 +107,8 @@ async fn absent_blobs_are_not_found(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn limit_is_kept(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let digest = store.put(b"12345").await?;
     ensure!(store.get(&digest, 5).await? == b"12345", "a blob as large as the limit is refused");
     let got = store.get(&digest, 4).await;
@@ -145,7 +147,8 @@ async fn damaged_bytes_are_never_returned(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn files_are_stored(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let (_guard, dir) = scratch()?;
     for (index, bytes) in samples().into_iter().enumerate() {
         let path = dir.join(format!("file {index}"));
@@ -160,7 +163,8 @@ async fn files_are_stored(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn only_regular_files_are_stored(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let (_guard, dir) = scratch()?;
     let secret = dir.join("secret");
     std::fs::write(&secret, b"behind a link")?;
@@ -191,7 +195,8 @@ async fn only_regular_files_are_stored(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn copies_are_new_files(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let (_guard, dir) = scratch()?;
     for (index, bytes) in samples().into_iter().enumerate() {
         let digest = store.put(&bytes).await?;
@@ -219,7 +224,8 @@ async fn copies_are_new_files(fresh: &Fresh<'_>) -> Outcome {
 
 /// 64 MiB through a file and back.
 async fn large_file(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let (_guard, dir) = scratch()?;
     let path = dir.join("large");
     let bytes: Vec<u8> =

@@ -127,7 +127,8 @@ async fn one_sender_wins(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn bad_messages_are_refused(fresh: &Fresh<'_>) -> Outcome {
-    let inbox = fresh().open().await;
+    let place = fresh();
+    let inbox = place.open().await;
     for name in ["", ".", "..", "../x", "a/b", ".hidden", "a b", "ä", "a\0b", &"n".repeat(200)] {
         let answer = inbox.send(message(name)).await;
         ensure!(
@@ -174,7 +175,8 @@ async fn unreadable_messages_stop_nobody(fresh: &Fresh<'_>) -> Outcome {
 }
 
 async fn first_answer_stays(fresh: &Fresh<'_>) -> Outcome {
-    let inbox = fresh().open().await;
+    let place = fresh();
+    let inbox = place.open().await;
     ensure!(inbox.disposition("m").await?.is_none(), "a message that was never sent has a disposition");
     ensure!(inbox.settle("m", accepted("{}")).await.is_err(), "a message that was never sent was settled");
     ensure!(inbox.disposition("m").await?.is_none(), "settling nothing left a disposition");

@@ -33,7 +33,8 @@ pub(super) async fn same_id_is_committed_once(fresh: &Fresh<'_>) -> Outcome {
 
 /// A batch that was refused left its id free.
 pub(super) async fn refused_id_can_be_used_again(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let wants_k =
         || write("later", vec![Guard::VersionIs { key: "k".to_owned(), version: 1 }], vec![put("done", "")]);
     let answer = store.commit(wants_k()).await?;
@@ -71,7 +72,8 @@ pub(super) async fn versions_never_go_back(fresh: &Fresh<'_>) -> Outcome {
 
 /// Every rule of a well-formed batch is enforced and nothing of a malformed one is applied.
 pub(super) async fn invalid_batches_are_refused(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let head_is = |stream: &str| Guard::HeadIs { stream: stream.to_owned(), head: Head::default() };
     let append_to = |stream: &str| Append { stream: stream.to_owned(), records: vec![record("r")] };
     let batch = |guards, writes, appends| Batch { id: "bad".to_owned(), guards, writes, appends };

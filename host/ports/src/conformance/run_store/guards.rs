@@ -79,7 +79,8 @@ fn changes(case: &str, head: Head) -> Vec<(&'static str, Batch)> {
 
 /// Each guard, holding and not, with each kind of change: applied completely or not at all.
 pub(super) async fn guard_table(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let kinds = (guards("", Head::default()).len(), changes("", Head::default()).len());
     for (guard_index, change_index) in
         (0..kinds.0).flat_map(|guard| (0..kinds.1).map(move |change| (guard, change)))
@@ -124,7 +125,8 @@ pub(super) async fn guard_table(fresh: &Fresh<'_>) -> Outcome {
 
 /// With several guards, the first one that fails is named.
 pub(super) async fn first_failing_guard_is_named(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     must_commit(&*store, write("1", Vec::new(), vec![put("there", "v")])).await?;
     let holds = || Guard::Absent("free".to_owned());
     let fails = || Guard::Absent("there".to_owned());
@@ -145,7 +147,8 @@ pub(super) async fn first_failing_guard_is_named(fresh: &Fresh<'_>) -> Outcome {
 
 /// Guards are about the state before the batch, never about what the batch itself writes.
 pub(super) async fn guards_see_the_state_before_the_batch(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let create = write("1", vec![Guard::Absent("k".to_owned())], vec![put("k", "v")]);
     must_commit(&*store, create).await?;
     let version_is = |version| Guard::VersionIs { key: "k".to_owned(), version };

@@ -18,7 +18,8 @@ fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T, RunStoreError>) -> 
 
 /// Records of 60,000 bytes are kept exactly, 60,001 are refused, empty ones are fine.
 pub(super) async fn record_size_limit(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let largest: Vec<u8> = (0..RECORD_BYTES_MAX).map(|index| (index % 251) as u8).collect();
     let records = vec![record(largest.clone()), record(Vec::new()), record(largest)];
     let too_large = vec![record("small"), record(vec![7; RECORD_BYTES_MAX + 1])];
@@ -33,7 +34,8 @@ pub(super) async fn record_size_limit(fresh: &Fresh<'_>) -> Outcome {
 
 /// Values of 64 KiB are kept exactly, one byte more is refused.
 pub(super) async fn cell_size_limit(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let largest: Vec<u8> = (0..CELL_BYTES_MAX).map(|index| (index % 253) as u8).collect();
     let too_large = vec![put("other", "x"), put("cell", vec![0; CELL_BYTES_MAX + 1])];
     refused("64 KiB and one byte", store.commit(write("big", Vec::new(), too_large)).await)?;
@@ -53,7 +55,8 @@ pub(super) async fn cell_size_limit(fresh: &Fresh<'_>) -> Outcome {
 
 /// A batch of 200 guards, writes and records is one atomic commit.
 pub(super) async fn two_hundred_actions(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let third = BATCH_ACTIONS / 3;
     let records = (0..BATCH_ACTIONS - 2 * third).map(|index| record(format!("r{index}"))).collect();
     let mut batch = append("many", "s", Head::default(), records);
@@ -109,7 +112,8 @@ pub(super) async fn long_stream_in_pages(fresh: &Fresh<'_>) -> Outcome {
 
 /// Reading nothing, past the end and from unknown streams; a stream exists from its first record on.
 pub(super) async fn reading_edges(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     ensure!(store.read("none", 0, 10).await?.is_empty(), "an unknown stream has records");
     ensure!(store.head("none").await? == Head::default(), "an unknown stream has a head");
     must_commit(&*store, append("nothing", "s", Head::default(), Vec::new())).await?;

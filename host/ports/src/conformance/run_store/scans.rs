@@ -78,7 +78,8 @@ pub(super) async fn any_text_is_a_key(fresh: &Fresh<'_>) -> Outcome {
 
 /// A prefix is text, not a pattern, and results are in byte order.
 pub(super) async fn prefixes_are_literal(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     for name in NASTY {
         let mut batch = append(&format!("id {name}"), name, Head::default(), vec![record(*name)]);
         batch.writes.push(put(name, "v"));
@@ -109,7 +110,8 @@ pub(super) async fn prefixes_are_literal(fresh: &Fresh<'_>) -> Outcome {
 
 /// Pages of any size put together are the whole, also with deleted cells in between.
 pub(super) async fn paging_misses_and_repeats_nothing(fresh: &Fresh<'_>) -> Outcome {
-    let store = fresh().open().await;
+    let place = fresh();
+    let store = place.open().await;
     let keys: Vec<String> = (0..100).map(|index| format!("lock/{index:03}")).collect();
     let mut writes: Vec<_> = keys.iter().map(|key| put(key, "v")).collect();
     writes.push(put("lock0", "not below lock/"));
