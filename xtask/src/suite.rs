@@ -97,6 +97,14 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
         built = Some(binaries::build(workspace)?);
         Ok(Outcome::Passed)
     });
+    // The scripted worker of the backend conformance suite; container tests mount it into an empty image.
+    report.run(
+        "static worker for container tests",
+        process::cargo()
+            .args(["build", "-p", "pangolin-worker-process", "--bin", "pangolin-conformance-worker"])
+            .args(["--target", MUSL_TARGET])
+            .current_dir(&workspace.root),
+    );
     if let Some(binaries) = built {
         let mut claude = None;
         report.step("claude-code CLI for tests", || {
