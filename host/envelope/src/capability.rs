@@ -238,7 +238,6 @@ pub fn decode(bundle: &[u8]) -> Result<Capability, CapabilityError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test code")]
 mod tests {
     use super::*;
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pangolin_core::{entry::Isolation, ids::{Digest, DispatchId, ItemId, RunId}};
+use pangolin_core::{
+    entry::Isolation,
+    ids::{Digest, DispatchId, ItemId, RunId},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::PipelineSpec;

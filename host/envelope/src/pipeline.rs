@@ -100,7 +100,8 @@ impl PipelineSpec {
         }
         let well_formed = self.id.split_once('.').is_some_and(|(pack, name)| {
             let ok = |part: &str| {
-                !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                !part.is_empty()
+                    && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             };
             ok(pack) && ok(name)
         });

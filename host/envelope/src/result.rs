@@ -1,7 +1,10 @@
 //! What one worker gives back.
 
 use hmac::{Hmac, KeyInit, Mac};
-use pangolin_core::{entry::{FailureReason, VerifyResult}, ids::{Digest, DispatchId}};
+use pangolin_core::{
+    entry::{FailureReason, VerifyResult},
+    ids::{Digest, DispatchId},
+};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
@@ -202,7 +205,8 @@ fn mac(key_hex: &str, payload: &[u8]) -> Result<Hmac<Sha256>, ResultError> {
     let key: Option<Vec<u8>> = (key_hex.len() == 64 && key_hex.is_ascii())
         .then(|| (0..64).step_by(2).map(|i| u8::from_str_radix(&key_hex[i..i + 2], 16).ok()).collect())
         .flatten();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key.ok_or(ResultError::BadKey)?).map_err(|_| ResultError::BadKey)?;
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(&key.ok_or(ResultError::BadKey)?).map_err(|_| ResultError::BadKey)?;
     mac.update(payload);
     Ok(mac)
 }

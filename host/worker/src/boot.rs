@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pangolin_core::ids::DispatchId;
+use pangolin_core::{entry::Isolation, ids::DispatchId};
 use pangolin_envelope::{
     envelope::{ENVELOPE_FILE, ENVELOPE_VERSION, Envelope, SECRETS_FILE, worker_env},
     pipeline::Block,
@@ -35,7 +35,7 @@ pub(crate) struct BootError {
     /// What is wrong.
     pub(crate) message: String,
     /// Result directory, key and dispatch, as far as they are known: then a result can be left.
-    pub(crate) known: Option<(Places, DispatchId)>,
+    pub(crate) known: Option<Box<(Places, DispatchId)>>,
 }
 
 impl BootError {
@@ -85,10 +85,10 @@ pub(crate) fn read() -> Result<(Places, Envelope), BootError> {
         let dispatch = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|value| value.get("dispatch")?.as_str().and_then(|id| DispatchId::new(id).ok()));
-        BootError { message, known: dispatch.map(|dispatch| (places.clone(), dispatch)) }
+        BootError { message, known: dispatch.map(|dispatch| Box::new((places.clone(), dispatch))) }
     })?;
     match problem(&places, &envelope) {
-        Some(message) => Err(BootError { message, known: Some((places, envelope.dispatch)) }),
+        Some(message) => Err(BootError { message, known: Some(Box::new((places, envelope.dispatch))) }),
         None => Ok((places, envelope)),
     }
 }
@@ -111,6 +111,12 @@ fn problem(places: &Places, envelope: &Envelope) -> Option<String> {
     }
     if !matches!(envelope.network.as_str(), "none" | "host") {
         return Some(format!("network {:?} is unknown; expected \"none\" or \"host\"", envelope.network));
+    }
+    if envelope.isolation == Isolation::None && envelope.network == "none" {
+        return Some(
+            "isolation \"none\" cannot take the network away; ask for network \"host\" or isolation \"sandbox\""
+                .to_owned(),
+        );
     }
     let wants_agent = envelope.pipeline.blocks.iter().any(|block| matches!(block, Block::Agent {}));
     let has_plan = envelope.agent.as_ref().is_some_and(|plan| !plan.program.is_empty());

@@ -24,6 +24,7 @@ pub(crate) struct Baseline {
     /// Paths that existed but could not be read, so a change of them cannot be shown.
     unreadable: BTreeSet<RawPath>,
     problems: Vec<String>,
+    has_inputs: bool,
 }
 
 #[derive(Debug)]
@@ -48,12 +49,12 @@ impl Baseline {
     ///
     /// # Errors
     /// When the copy cannot be written (disk full); unreadable files are only noted.
-    pub(crate) fn take(workspace: &Path, store: PathBuf) -> Result<Self, String> {
+    pub(crate) fn take(workspace: &Path, store: PathBuf, has_inputs: bool) -> Result<Self, String> {
         let failed = |error: io::Error| {
             format!("cannot keep the state before the agent in {}: {error}", store.display())
         };
         DirBuilder::new().mode(0o700).create(&store).map_err(failed)?;
-        let listing = scan::list(workspace);
+        let listing = scan::list(workspace, has_inputs);
         let mut files = BTreeMap::new();
         let mut unreadable = BTreeSet::new();
         let mut problems = listing.problems;
@@ -74,7 +75,7 @@ impl Baseline {
                 }
             }
         }
-        Ok(Self { store, files, unreadable, problems })
+        Ok(Self { store, files, unreadable, problems, has_inputs })
     }
 
     /// Compares, and leaves the changed paths in `capture/before` and `capture/after` of the result directory. An
@@ -98,7 +99,7 @@ impl Baseline {
         let mut not_captured = self.problems.clone();
         let mut changes = Vec::new();
         let mut room = limit;
-        let listing = scan::list(workspace);
+        let listing = scan::list(workspace, self.has_inputs);
         not_captured.extend(listing.problems);
         let wanted = scan::not_ignored(workspace);
         let paths: BTreeSet<&RawPath> = self.files.keys().chain(listing.entries.keys()).collect();

@@ -49,6 +49,8 @@ pub(crate) struct Confinement {
     pub(crate) read_only: Vec<PathBuf>,
     /// What a sandbox must not show.
     pub(crate) hidden: Vec<PathBuf>,
+    /// `inputs/` holds inputs of the dispatch, which commands may not change.
+    pub(crate) has_inputs: bool,
 }
 
 /// A command to run.
@@ -199,10 +201,12 @@ impl Runner {
             path.symlink_metadata().is_ok_and(|meta| wanted(&meta)).then_some(path)
         };
         // `.git` as a file names the directory whose hooks and settings git obeys; commands must not redirect it.
-        let workspace_read_only =
-            [fixed(".git", fs::Metadata::is_file), fixed("inputs", fs::Metadata::is_dir)]
-                .into_iter()
-                .flatten();
+        let workspace_read_only = [
+            fixed(".git", fs::Metadata::is_file),
+            fixed("inputs", fs::Metadata::is_dir).filter(|_| c.has_inputs),
+        ]
+        .into_iter()
+        .flatten();
         SandboxOrder {
             root: c.private.join("root"),
             workspace: c.workspace.clone(),

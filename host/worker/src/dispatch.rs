@@ -109,6 +109,7 @@ fn confinement(places: &Places, envelope: &Envelope, private: &Path) -> Confinem
         private: private.to_owned(),
         read_only: envelope.read_only_paths.iter().map(PathBuf::from).collect(),
         hidden,
+        has_inputs: !envelope.inputs.is_empty(),
     }
 }
 
@@ -184,8 +185,9 @@ impl Dispatch<'_> {
             return Err(failed(FailureReason::WorkerFailed, unmet.join("; ")));
         }
         // 9c: after setup, so that installed dependencies are not part of the change.
-        let baseline = Baseline::take(&places.workspace, self.private.join("before"))
-            .map_err(|message| failed(FailureReason::WorkerFailed, message))?;
+        let baseline =
+            Baseline::take(&places.workspace, self.private.join("before"), !envelope.inputs.is_empty())
+                .map_err(|message| failed(FailureReason::WorkerFailed, message))?;
         // 11 and 13
         Payload {
             places,

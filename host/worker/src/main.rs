@@ -69,7 +69,10 @@ fn work() -> i32 {
         Ok(signals) => signals,
         Err(error) => {
             let message = format!("cannot receive signals: {error}");
-            return boot_failed(BootError { message, known: Some((places, envelope.dispatch)) }, started_at);
+            return boot_failed(
+                BootError { message, known: Some(Box::new((places, envelope.dispatch))) },
+                started_at,
+            );
         }
     };
     events::emit(&Redactor::default(), &Event::WorkerBoot { dispatch_id: envelope.dispatch.clone() });
@@ -78,10 +81,11 @@ fn work() -> i32 {
 
 fn boot_failed(error: BootError, started_at: i64) -> i32 {
     let BootError { message, known } = error;
-    let Some((places, dispatch)) = known else {
+    let Some(known) = known else {
         events::boot_failed(&message);
         return 1;
     };
+    let (places, dispatch) = *known;
     let reason = FailureReason::WorkerFailed;
     let at = events::now_ms();
     let event = Event::Failed { dispatch_id: dispatch.clone(), at, reason, message: message.clone() };

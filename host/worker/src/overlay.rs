@@ -172,7 +172,6 @@ pub(crate) fn inputs(envelope_dir: &Path, root: &Root, inputs: &[InputFile]) -> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test code")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! `pangolin-worker probe`: a dry run of the isolation, for the backend to ask before it promises anything.
 
-use std::{path::PathBuf, process};
+use std::{path::Path, process};
 
 use pangolin_core::entry::Isolation;
 use pangolin_envelope::envelope::CommandLimits;
@@ -53,9 +53,9 @@ fn sandbox(no_network: bool) -> Result<Vec<String>, String> {
     result
 }
 
-fn attempt(base: &PathBuf, no_network: bool) -> Result<Vec<String>, String> {
+fn attempt(base: &Path, no_network: bool) -> Result<Vec<String>, String> {
     use std::os::unix::fs::DirBuilderExt;
-    for path in [base.clone(), base.join("home"), base.join("root"), base.join("workspace")] {
+    for path in [base.to_owned(), base.join("home"), base.join("root"), base.join("workspace")] {
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
     }
@@ -65,9 +65,10 @@ fn attempt(base: &PathBuf, no_network: bool) -> Result<Vec<String>, String> {
         no_network,
         limits: CommandLimits::default(),
         workspace: base.join("workspace"),
-        private: base.clone(),
+        private: base.to_owned(),
         read_only: Vec::new(),
         hidden: Vec::new(),
+        has_inputs: false,
     };
     Runner::new(confinement, signals).probe()
 }

@@ -32,7 +32,7 @@ impl Redactor {
         {
             patterns.push(value.as_bytes().to_vec());
             let json = serde_json::Value::from(value).to_string();
-            let escaped = json[1..json.len() - 1].as_bytes().to_vec();
+            let escaped = json.as_bytes()[1..json.len() - 1].to_vec();
             if escaped != value.as_bytes() {
                 patterns.push(escaped);
             }

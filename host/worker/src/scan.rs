@@ -18,8 +18,11 @@ use pangolin_core::ids::Digest;
 use pangolin_envelope::result::FileState;
 use sha2::{Digest as _, Sha256};
 
-/// Top-level directories that belong to Pangolin, not to the change.
-const OURS: [&[u8]; 3] = [b".pangolin", b"inputs", b"outputs"];
+/// Top-level directories that belong to Pangolin, not to the change: its own, `outputs/`, and `inputs/` when the
+/// dispatch has inputs (otherwise it is a directory of the repository like any other).
+const fn ours(has_inputs: bool) -> &'static [&'static [u8]] {
+    if has_inputs { &[b".pangolin", b"outputs", b"inputs"] } else { &[b".pangolin", b"outputs"] }
+}
 
 /// Path relative to the workspace, as raw bytes.
 pub(crate) type RawPath = Vec<u8>;
@@ -69,7 +72,7 @@ pub(crate) fn at(directory: &Path, path: &[u8]) -> PathBuf {
 
 /// Lists the workspace, without `.git` anywhere and without Pangolin's own directories.
 #[must_use]
-pub(crate) fn list(workspace: &Path) -> Listing {
+pub(crate) fn list(workspace: &Path, has_inputs: bool) -> Listing {
     let mut listing = Listing::default();
     let mut next: Vec<RawPath> = vec![Vec::new()];
     while let Some(directory) = next.pop() {
@@ -89,7 +92,7 @@ pub(crate) fn list(workspace: &Path) -> Listing {
                 }
             };
             let name = entry.file_name();
-            if name == ".git" || (directory.is_empty() && OURS.contains(&name.as_bytes())) {
+            if name == ".git" || (directory.is_empty() && ours(has_inputs).contains(&name.as_bytes())) {
                 continue;
             }
             let mut path = directory.clone();

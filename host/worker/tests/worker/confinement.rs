@@ -1,11 +1,6 @@
 //! What a sandboxed command can see and do.
 
-use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    process::{Command, Stdio},
-};
+use std::{fs, net::TcpListener, process::Command};
 
 use pangolin_envelope::result::Ending;
 
@@ -121,27 +116,39 @@ fn the_probe_tells_the_truth() {
 }
 
 #[test]
-fn an_ordinary_user_can_use_the_sandbox() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("NOT RUN twice: this user is ordinary already, every other test shows it");
+fn an_ordinary_user_gets_the_same_sandbox() {
+    let mut stage = Stage::new("id -u; echo x > f; head -c1 /etc/shadow; sleep 2222.1 &");
+    if !stage.as_ordinary_user() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("pangolin-worker");
-    fs::copy(env!("CARGO_BIN_EXE_pangolin-worker"), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&copy)
-        .arg("probe")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output();
-    let Ok(output) = output else {
-        eprintln!("NOT RUN: there is no setpriv on this machine");
-        return;
-    };
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answer["available"], true, "{answer}");
+    let ran = stage.run();
+    assert_eq!(ran.result.ending, Ending::Finished {}, "{}", ran.stdout);
+    assert_eq!(ran.agent_stdout(), "1000\n");
+    assert!(ran.changes().contains_key("f"));
+    assert!(ran.result.mechanisms.iter().any(|name| name == "userns"));
+    assert!(!runs("2222.1"));
+}
+
+#[test]
+fn memory_and_file_size_are_bounded() {
+    let mut stage = Stage::new(
+        "head -c 200000000 /dev/zero | tail >/dev/null 2>&1 || echo memory
+        head -c 3000000 /dev/zero > f 2>/dev/null || echo file; wc -c < f; ulimit -c",
+    );
+    stage.envelope.limits.memory_bytes = 64 << 20;
+    stage.envelope.limits.file_bytes = 2_000_000;
+    let ran = stage.run();
+    let words: Vec<_> = ran.agent_stdout().split_whitespace().collect();
+    assert_eq!(words, ["memory", "file", "2000000", "0"], "{}", ran.stdout);
+}
+
+#[test]
+fn operator_paths_are_visible_and_read_only() {
+    let mut stage = Stage::new("cat \"$TOOLS/tool\"; touch \"$TOOLS/x\" 2>/dev/null || echo locked");
+    fs::create_dir(stage.path("tools")).unwrap();
+    fs::write(stage.path("tools/tool"), "here ").unwrap();
+    let tools = stage.path("tools").to_string_lossy().into_owned();
+    stage.layer(&[("TOOLS", &tools)], &[]);
+    stage.envelope.read_only_paths.push(tools);
+    assert_eq!(stage.run().agent_stdout(), "here locked\n");
 }

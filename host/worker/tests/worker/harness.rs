@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -30,6 +31,7 @@ pub(crate) struct Stage {
     pub(crate) directory: TempDir,
     pub(crate) envelope: Envelope,
     pub(crate) host_env: BTreeMap<String, String>,
+    ordinary: bool,
 }
 
 /// What a worker left.
@@ -75,7 +77,7 @@ impl Stage {
             limits: CommandLimits { grace_ms: 1_000, ..CommandLimits::default() },
             read_only_paths: Vec::new(),
         };
-        Self { directory, envelope, host_env: BTreeMap::new() }
+        Self { directory, envelope, host_env: BTreeMap::new(), ordinary: false }
     }
 
     /// Without a sandbox.
@@ -84,6 +86,25 @@ impl Stage {
         stage.envelope.isolation = Isolation::None;
         stage.envelope.network = "host".to_owned();
         stage
+    }
+
+    /// The worker as user nobody, when the test runs as root. False, and loud, when that is not possible.
+    pub(crate) fn as_ordinary_user(&mut self) -> bool {
+        if !nix::unistd::geteuid().is_root() {
+            return true;
+        }
+        if !Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            eprintln!(
+                "NOT RUN: there is no setpriv on this machine, so the worker cannot be an ordinary user"
+            );
+            return false;
+        }
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["workspace", "result"] {
+            chown(self.path(name), Some(65534), Some(65534)).unwrap();
+        }
+        self.ordinary = true;
+        true
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -152,7 +173,16 @@ impl Stage {
     fn command(&self) -> Command {
         let text = serde_json::to_vec(&self.envelope).unwrap();
         fs::write(self.path("envelope").join(ENVELOPE_FILE), text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pangolin-worker"));
+        let worker = env!("CARGO_BIN_EXE_pangolin-worker");
+        let mut command = if self.ordinary {
+            let copy = self.path("pangolin-worker");
+            fs::copy(worker, &copy).unwrap();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            command
+        } else {
+            Command::new(worker)
+        };
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")

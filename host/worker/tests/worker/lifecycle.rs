@@ -244,6 +244,12 @@ fn a_broken_start_says_why() {
     assert_eq!(ran.code, 1);
     assert!(matches!(&ran.result.ending, Ending::Failed { message, .. } if message.contains("99")));
 
+    let mut stage = Stage::bare("true");
+    stage.envelope.network = "none".to_owned();
+    assert!(
+        matches!(&stage.run().result.ending, Ending::Failed { message, .. } if message.contains("network"))
+    );
+
     let mut stage = Stage::new("true");
     stage.envelope.agent = None;
     assert!(

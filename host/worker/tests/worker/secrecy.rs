@@ -109,11 +109,10 @@ fn the_agent_cannot_read_the_key_or_forge_a_result() {
     let ran = check_secrecy(&Stage::new(script));
     assert!(ran.contains("Permission denied"), "pid 1 must be closed: {ran}");
     // Without a sandbox the kernel keeps other processes out because the worker is not dumpable. Root may do
-    // everything, so this half only says something for an ordinary user.
-    if nix::unistd::geteuid().is_root() {
-        eprintln!("NOT RUN as root: reading the key without a sandbox (root may read every process)");
-    } else {
-        check_secrecy(&Stage::bare(script));
+    // everything, so this half is about an ordinary user.
+    let mut bare = Stage::bare(script);
+    if bare.as_ordinary_user() {
+        check_secrecy(&bare);
     }
 }
 
