@@ -44,6 +44,12 @@ fn hash(value: &Value) -> Option<Digest> {
     bytes.try_into().ok().map(Digest::from_bytes)
 }
 
+/// Like [`hash`] for roots: some vectors use a short text as a root that nobody looks into. Its digest stands for it:
+/// equal ones stay equal and it is still the root of nothing.
+fn root(value: &Value) -> Digest {
+    hash(value).unwrap_or_else(|| Digest::of(value.to_string().as_bytes()))
+}
+
 fn proof(value: &Value) -> Option<Vec<Digest>> {
     match value {
         Value::Null => Some(Vec::new()),
@@ -61,7 +67,7 @@ fn inclusion_proofs_of_transparency_dev() {
     assert_eq!(vectors.len(), 98);
     for (path, vector) in vectors {
         let valid = (|| {
-            let (leaf, root) = (hash(&vector["leafHash"])?, hash(&vector["root"])?);
+            let (leaf, root) = (hash(&vector["leafHash"])?, root(&vector["root"]));
             let proof = proof(&vector["proof"])?;
             verify_inclusion(&leaf, number(&vector["leafIdx"]), number(&vector["treeSize"]), &proof, &root)
                 .ok()
@@ -77,7 +83,7 @@ fn consistency_proofs_of_transparency_dev() {
     assert_eq!(vectors.len(), 98);
     for (path, vector) in vectors {
         let valid = (|| {
-            let (old, new) = (hash(&vector["root1"])?, hash(&vector["root2"])?);
+            let (old, new) = (root(&vector["root1"]), root(&vector["root2"]));
             let proof = proof(&vector["proof"])?;
             verify_consistency(number(&vector["size1"]), number(&vector["size2"]), &old, &new, &proof).ok()
         })()

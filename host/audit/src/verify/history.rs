@@ -5,6 +5,7 @@ use pangolin_core::{
     ids::Digest,
     plan::{Plan, PlanItem},
     state::RunState,
+    validate::{Finding, PlanContext, Severity, parse_items, parse_plan},
 };
 
 use super::{
@@ -51,10 +52,12 @@ impl History {
                 let place = format!("entry seq {}", entry.seq);
                 return findings.fail(CheckName::State, place, "the first entry is not run.submitted");
             }
-            (Some(state), EntryBody::RunExtended { document, .. }) => match added_items(document, objects) {
-                Ok(items) => state.apply(entry, Some(items)),
-                Err(obstacle) => return self.obstacle(obstacle, document, findings),
-            },
+            (Some(state), EntryBody::RunExtended { document, .. }) => {
+                match added_items(document, state, objects) {
+                    Ok(items) => state.apply(entry, Some(items)),
+                    Err(obstacle) => return self.obstacle(obstacle, document, findings),
+                }
+            }
             (Some(state), _) => state.apply(entry, None),
         };
         if let Err(illegal) = step {
@@ -100,13 +103,29 @@ fn bytes<'o>(
     }
 }
 
-fn plan(submitted: &RunSubmitted, objects: &Objects<'_>) -> Result<Plan, Obstacle> {
-    let bytes = bytes(&submitted.plan, "plan", objects)?;
-    serde_json::from_slice(&bytes).map_err(|error| Obstacle::Malformed(format!("is not a plan: {error}")))
+/// The deployment's limits and configured names are not the verifier's business.
+fn context() -> PlanContext {
+    PlanContext { items_max: usize::MAX, ..PlanContext::default() }
 }
 
-fn added_items(document: &Digest, objects: &Objects<'_>) -> Result<Vec<PlanItem>, Obstacle> {
+fn plan(submitted: &RunSubmitted, objects: &Objects<'_>) -> Result<Plan, Obstacle> {
+    let bytes = bytes(&submitted.plan, "plan", objects)?;
+    match parse_plan(&bytes, &context()) {
+        Ok(parsed) => Ok(parsed.plan),
+        Err(found) => Err(Obstacle::Malformed(format!("is not a plan: {}", first_error(&found)))),
+    }
+}
+
+fn added_items(document: &Digest, run: &RunState, objects: &Objects<'_>) -> Result<Vec<PlanItem>, Obstacle> {
     let bytes = bytes(document, "list of added items", objects)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Obstacle::Malformed(format!("is not a list of items: {error}")))
+    match parse_items(&bytes, run, &context()) {
+        Ok(parsed) => Ok(parsed.items),
+        Err(found) => Err(Obstacle::Malformed(format!("is not a list of items: {}", first_error(&found)))),
+    }
+}
+
+fn first_error(findings: &[Finding]) -> String {
+    let error = findings.iter().find(|finding| finding.severity == Severity::Error);
+    error
+        .map_or_else(|| "no reason given".to_owned(), |error| format!("{}: {}", error.pointer, error.message))
 }

@@ -1,0 +1,338 @@
+//! A small deployment in memory that makes real bundles: plan, attempts, manifests, hand-off, retry, skip, seal.
+#![allow(dead_code, reason = "every test file uses another part")]
+
+use std::collections::BTreeMap;
+
+use pangolin_audit::{
+    bundle::{Anchor, BundleBuilder, LeafEvidence, LogEvidence},
+    canon,
+    chain::RunChain,
+    checkpoint::Checkpoint,
+    log::{Admit, LOG_VERSION, LogEvent, RECEIPT_VERSION, Receipt, Seal},
+    merkle::{self, leaf_hash},
+    note::SigningKey,
+};
+use pangolin_core::{
+    entry::{
+        EntryBody, Evidence, Failure, FailureClass, FailureReason, FinalStatus, Isolation, RetryPolicy,
+        RunOutcome, RunSubmitted,
+    },
+    ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput},
+};
+use serde_json::json;
+
+/// Origin of the test deployment.
+pub const LOG: &str = "pangolin.local/0b1c";
+/// Namespace of the test deployment.
+pub const NAMESPACE: &str = "test";
+/// Time of the first entry.
+pub const START: i64 = 1_780_185_600_000;
+
+pub fn key() -> SigningKey {
+    SigningKey::from_seed(LOG, &[7; 32]).expect("key name")
+}
+
+pub fn item(id: &str) -> ItemId {
+    ItemId::new(id).expect("item id")
+}
+
+pub fn run(id: &str) -> RunId {
+    RunId::new(id).expect("run id")
+}
+
+/// One run with its chain and objects.
+pub struct Run {
+    pub id: RunId,
+    pub chain: RunChain,
+    pub records: Vec<Vec<u8>>,
+    pub objects: BTreeMap<Digest, Vec<u8>>,
+    pub plan: Digest,
+    pub at: i64,
+    counts: BTreeMap<FinalStatus, u64>,
+}
+
+impl Run {
+    /// Submits a plan of `items`: id and ids of the items whose patch it needs.
+    pub fn submit(id: &str, items: &[(&str, &[&str])]) -> Self {
+        let items: Vec<_> = items
+            .iter()
+            .map(|(id, needs)| {
+                let needs: serde_json::Map<_, _> = needs
+                    .iter()
+                    .map(|from| ((*from).to_owned(), json!({ "from": from, "select": { "kind": "patch" } })))
+                    .collect();
+                let mut item = json!({ "id": id, "executor": "dispatch", "inputs": {}, "depends_on": [], "resourceLocks": [] });
+                if !needs.is_empty() {
+                    item["needs"] = needs.into();
+                }
+                item
+            })
+            .collect();
+        let count = items.len() as u64;
+        let plan = json!({ "id": id, "queue": "default", "items": items }).to_string().into_bytes();
+        let mut run = Self {
+            id: self::run(id),
+            chain: RunChain::new(),
+            records: Vec::new(),
+            objects: BTreeMap::new(),
+            plan: Digest::of(&plan),
+            at: START,
+            counts: BTreeMap::new(),
+        };
+        run.keep(plan);
+        let submitted = RunSubmitted {
+            log: LOG.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            plan: run.plan,
+            items: count,
+            queue: QueueName::new("default").expect("queue name"),
+            pins: None,
+            base_commit: Some("4b825dc642cb6eb9a060e54bf8d69288fbee4904".to_owned()),
+            pattern: None,
+            retry: RetryPolicy::default(),
+            open_ended: false,
+        };
+        run.entry("human:ada", EntryBody::RunSubmitted(Box::new(submitted)));
+        run
+    }
+
+    /// Keeps an object.
+    pub fn keep(&mut self, bytes: Vec<u8>) -> Digest {
+        let digest = Digest::of(&bytes);
+        self.objects.insert(digest, bytes);
+        digest
+    }
+
+    /// Appends an entry.
+    pub fn entry(&mut self, actor: &str, body: EntryBody) {
+        let (_, _, bytes) = self.chain.append(&self.id, self.at, actor, body).expect("entry");
+        self.records.push(bytes);
+        self.at += 1_000;
+    }
+
+    /// The manifest of an attempt with inputs `(key, from, digest)`.
+    pub fn manifest(&self, item: &str, attempt: u32, inputs: &[(&str, &str, Digest)]) -> DispatchManifest {
+        let item = self::item(item);
+        let dispatch = DispatchId::derive(NAMESPACE, &self.id, &item, attempt);
+        let inputs = inputs.iter().map(|(key, from, digest)| {
+            ((*key).to_owned(), ManifestInput { from: self::item(from), digest: *digest })
+        });
+        DispatchManifest {
+            v: MANIFEST_VERSION,
+            run: self.id.clone(),
+            item,
+            attempt,
+            dispatch,
+            executor: "dispatch".to_owned(),
+            backend: "process".to_owned(),
+            isolation: Isolation::Sandbox,
+            network: "none".to_owned(),
+            image: None,
+            subagent: None,
+            capabilities: Vec::new(),
+            env: Vec::new(),
+            pipeline: None,
+            adapter: None,
+            model: String::new(),
+            inputs: inputs.collect(),
+            secret_names: Vec::new(),
+            envelope: None,
+            base_commit: None,
+        }
+    }
+
+    /// Fires an attempt with this manifest.
+    pub fn fire_with(&mut self, item: &str, attempt: u32, manifest: &DispatchManifest) {
+        let manifest = self.keep(canon::to_vec(manifest).expect("manifest"));
+        let item = self::item(item);
+        let dispatch = DispatchId::derive(NAMESPACE, &self.id, &item, attempt);
+        self.entry("engine", EntryBody::ItemFired { item, attempt, dispatch, manifest: Some(manifest) });
+    }
+
+    /// Fires an attempt.
+    pub fn fire(&mut self, item: &str, attempt: u32, inputs: &[(&str, &str, Digest)]) {
+        let manifest = self.manifest(item, attempt, inputs);
+        self.fire_with(item, attempt, &manifest);
+    }
+
+    fn evidence(&mut self, item: &str, attempt: u32, patch: bool) -> Evidence {
+        let result = self.keep(format!("{{\"item\":\"{item}\",\"attempt\":{attempt}}}").into_bytes());
+        let patch = patch.then(|| self.keep(format!("--- a/{item}\n+++ b/{item}\n").into_bytes()));
+        Evidence { result: Some(result), patch, exit_code: Some(0), ..Evidence::default() }
+    }
+
+    /// Ends an attempt well; returns its patch.
+    pub fn done(&mut self, item: &str, attempt: u32) -> Digest {
+        let evidence = self.evidence(item, attempt, true);
+        let patch = evidence.patch.expect("patch");
+        self.end(item, attempt, FinalStatus::Done, None, evidence);
+        patch
+    }
+
+    fn end(
+        &mut self,
+        item: &str,
+        attempt: u32,
+        status: FinalStatus,
+        failure: Option<Failure>,
+        evidence: Evidence,
+    ) {
+        *self.counts.entry(status).or_default() += 1;
+        let item = self::item(item);
+        let evidence = Box::new(evidence);
+        self.entry("engine", EntryBody::ItemReconciled { item, attempt, status, failure, evidence });
+    }
+
+    /// Ends the last attempt badly.
+    pub fn fail(&mut self, item: &str, attempt: u32) {
+        let evidence = self.evidence(item, attempt, false);
+        self.end(item, attempt, FinalStatus::Failed, Some(failure()), evidence);
+    }
+
+    /// Ends an attempt badly; another one follows.
+    pub fn retry(&mut self, item: &str, attempt: u32) {
+        let evidence = Box::new(self.evidence(item, attempt, true));
+        let (item, not_before) = (self::item(item), self.at);
+        self.entry(
+            "engine",
+            EntryBody::ItemRetried { item, attempt, failure: failure(), not_before, evidence },
+        );
+    }
+
+    /// Skips items.
+    pub fn skip(&mut self, items: &[&str], cause: &str) {
+        *self.counts.entry(FinalStatus::Skipped).or_default() += items.len() as u64;
+        let items = items.iter().map(|id| item(id)).collect();
+        self.entry("engine", EntryBody::ItemSkipped { items, cause: item(cause) });
+    }
+
+    /// Cancels the run; `waiting` items end by that.
+    pub fn cancel(&mut self, waiting: u64) {
+        *self.counts.entry(FinalStatus::Cancelled).or_default() += waiting;
+        self.entry("human:ada", EntryBody::RunCancelled {});
+    }
+
+    /// Ends a running attempt after a cancel.
+    pub fn stopped(&mut self, item: &str, attempt: u32) {
+        let failure = Failure {
+            reason: FailureReason::Cancelled,
+            class: FailureClass::Cancelled,
+            message: "stopped on request".to_owned(),
+        };
+        let evidence = self.evidence(item, attempt, true);
+        self.end(item, attempt, FinalStatus::Cancelled, Some(failure), evidence);
+    }
+
+    /// The last entry.
+    pub fn complete(&mut self, outcome: RunOutcome) {
+        let counts = self.counts.clone();
+        self.entry("engine", EntryBody::RunCompleted { outcome, counts });
+    }
+
+    /// The signed bundle; sealed when `outcome` is given.
+    pub fn bundle(&self, outcome: Option<RunOutcome>) -> Vec<u8> {
+        self.bundle_with(outcome, &key(), |_| true)
+    }
+
+    /// The bundle, signed by another key or without some objects.
+    pub fn bundle_with(
+        &self,
+        outcome: Option<RunOutcome>,
+        key: &SigningKey,
+        include: impl Fn(&Digest) -> bool,
+    ) -> Vec<u8> {
+        let mut builder = BundleBuilder::new(self.id.clone(), self.records.iter().cloned()).expect("records");
+        for wanted in builder.wanted() {
+            if include(&wanted.digest)
+                && let Some(bytes) = self.objects.get(&wanted.digest)
+            {
+                builder.add_object(bytes).expect("object");
+            }
+        }
+        let checkpoint = self.chain.checkpoint(LOG, &self.id).sign(key).expect("run checkpoint");
+        let log = self.log(outcome, key);
+        let anchor = outcome.map(|_| Anchor::local(self.at));
+        builder.finish(&key.verifier_key(), &checkpoint, log, anchor).expect("bundle")
+    }
+
+    fn admit(&self) -> Vec<u8> {
+        let admit = Admit {
+            v: LOG_VERSION,
+            seq: 2,
+            run: self.id.clone(),
+            plan: self.plan,
+            queue: QueueName::new("default").expect("queue name"),
+            actor: "human:ada".to_owned(),
+            at: START,
+        };
+        LogEvent::Admit(admit).encode().expect("admit event")
+    }
+
+    /// The log with leaves of other runs before, between and after ours.
+    pub fn log(&self, outcome: Option<RunOutcome>, key: &SigningKey) -> LogEvidence {
+        let mut events: Vec<Vec<u8>> = (0..5_u8).map(|n| vec![n]).collect();
+        events.push(self.admit());
+        events.push(vec![9]);
+        if let Some(outcome) = outcome {
+            let seal = Seal {
+                v: LOG_VERSION,
+                run: self.id.clone(),
+                outcome,
+                entries: self.chain.len(),
+                root: self.chain.root(),
+                at: self.at,
+                admission: 2,
+            };
+            events.push(LogEvent::Seal(seal).encode().expect("seal event"));
+            events.push(vec![10]);
+        }
+        let leaves: Vec<Digest> = events.iter().map(|event| leaf_hash(event)).collect();
+        let evidence = |index: u64| LeafEvidence {
+            event: events[index as usize].clone(),
+            index,
+            proof: merkle::inclusion_proof(&leaves, index).expect("proof"),
+        };
+        let checkpoint =
+            Checkpoint { origin: LOG.to_owned(), size: leaves.len() as u64, root: merkle::root(&leaves) };
+        LogEvidence {
+            origin: LOG.to_owned(),
+            checkpoint: checkpoint.sign(key).expect("log checkpoint"),
+            admit: evidence(5),
+            seal: outcome.map(|_| evidence(7)),
+        }
+    }
+
+    /// The admission receipt.
+    pub fn receipt(&self) -> Receipt {
+        let log = self.log(None, &key());
+        Receipt {
+            checkpoint: log.checkpoint.to_string(),
+            event: LogEvent::decode(&log.admit.event).expect("admit event"),
+            index: log.admit.index,
+            proof: log.admit.proof,
+            schema_version: RECEIPT_VERSION,
+        }
+    }
+}
+
+pub fn failure() -> Failure {
+    Failure {
+        reason: FailureReason::ProviderFailed,
+        class: FailureClass::Work,
+        message: "gate \"tests\" ended with 1".to_owned(),
+    }
+}
+
+/// Two items, the second is handed the patch of the first; one retry.
+pub fn small_run() -> Run {
+    let mut run = Run::submit("fanout-1", &[("edit-a", &[]), ("review", &["edit-a"])]);
+    run.fire("edit-a", 1, &[]);
+    run.retry("edit-a", 1);
+    run.fire("edit-a", 2, &[]);
+    let patch = run.done("edit-a", 2);
+    run.fire("review", 1, &[("edit-a", "edit-a", patch)]);
+    run.done("review", 1);
+    run.complete(RunOutcome::Done);
+    run
+}
