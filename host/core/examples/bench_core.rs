@@ -16,6 +16,13 @@ use pangolin_core::{
 };
 use serde_json::json;
 
+/// Peak resident memory of this process so far, in MiB.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok().map(|kib: u64| kib / 1024)
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let shape = arguments.next().unwrap_or_else(|| "layered".to_owned());
@@ -49,6 +56,7 @@ fn main() {
     let parsing = Instant::now();
     let plan = parse_plan(&bytes, &PlanContext::default()).unwrap().plan;
     let parse = parsing.elapsed();
+    let parse_peak = peak_mib();
 
     let whole = Instant::now();
     let mut seq = 0;
@@ -103,12 +111,8 @@ fn main() {
     let total = whole.elapsed();
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let per_item = |elapsed: std::time::Duration| (elapsed.as_secs_f64() * 1e9 / items as f64).round() / 1e3;
-    let peak_kib: Option<u64> = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:").map(str::to_owned))?;
-        line.trim().trim_end_matches(" kB").parse().ok()
-    });
     let line = json!({"bench": "core", "shape": shape, "items": items, "plans": plans, "entries": seq,
         "us_per_item": per_item(scheduling), "start_us_per_item": per_item(total - scheduling),
-        "parse_us_per_item": per_item(parse), "peak_mib": peak_kib.map(|kib| kib / 1024)});
+        "parse_us_per_item": per_item(parse), "parse_peak_mib": parse_peak, "peak_mib": peak_mib()});
     println!("{line}");
 }
