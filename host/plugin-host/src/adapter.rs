@@ -166,7 +166,9 @@ impl AdapterComponent {
     ) -> AdapterReport {
         let out = stdout.chunks(CHUNK_BYTES).map(|chunk| (Channel::Out, chunk));
         let err = stderr.chunks(CHUNK_BYTES).map(|chunk| (Channel::Err, chunk));
-        self.read_chunks(task, out.chain(err), exit).await
+        // Collected: with the iterator's closures inside, the future is not `Send` for every lifetime.
+        let chunks: Vec<_> = out.chain(err).collect();
+        self.read_chunks(task, chunks, exit).await
     }
 
     /// Like [`Self::read_transcript`] with chunks of the caller's choice, in the order they arrived.

@@ -80,7 +80,7 @@ impl Plugins {
     /// Ids that can be used.
     #[must_use]
     pub fn adapter_ids(&self) -> Vec<String> {
-        let builtin = pangolin_builtin_plugins::adapter_ids().map(str::to_owned);
+        let builtin = pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "adapter").map(|(_, id)| id.to_owned());
         builtin.chain(self.configured.keys().cloned()).collect()
     }
 
@@ -134,7 +134,7 @@ impl Plugins {
         }
         let bytes = pangolin_builtin_plugins::pattern(id).ok_or_else(|| PluginsError::Unknown {
             id: id.to_owned(),
-            known: pangolin_builtin_plugins::pattern_ids().collect::<Vec<_>>().join(", "),
+            known: pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "pattern").map(|(_, id)| id).collect::<Vec<_>>().join(", "),
         })?;
         let host = self.host.clone();
         let loaded = tokio::task::spawn_blocking(move || host.load_pattern(bytes)).await;

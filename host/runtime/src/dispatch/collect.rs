@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use pangolin_core::{
@@ -351,7 +351,7 @@ fn agent_json(report: &AdapterReport, secrets: &[String]) -> serde_json::Value {
     })
 }
 
-fn read_bounded(path: &PathBuf, limit: u64) -> Result<Vec<u8>, String> {
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     match fs::File::open(path) {
         Ok(file) => file

@@ -1,0 +1,921 @@
+//! A local deployment: what the command line works with.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use pangolin_audit::{
+    bundle::{Anchor, BundleBuilder, BundleError, LeafEvidence, LogEvidence},
+    checkpoint::Checkpoint,
+    merkle,
+    note::{Note, SigningKey},
+};
+use pangolin_blob_fs::FsBlobStore;
+use pangolin_core::{
+    entry::{EntryBody, RunOutcome},
+    ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    scheduler::{QueuePolicy, Scheduler},
+    validate::{Finding, PlanContext, parse_plan},
+};
+use pangolin_inbox_dir::DirInbox;
+use pangolin_orchestrator::{
+    admission::Admission,
+    driver::{self, DriverError, Parts},
+    keys as cells,
+    ledger::{SealRecord, Summary},
+    load::{LoadError, LoadedRun, load_run},
+    message::{Answer, Envelope, MESSAGE_VERSION, Request},
+};
+use pangolin_ports::{
+    blob_store::{BlobError, BlobStore},
+    clock::Clock,
+    inbox::{Disposition, Inbox, InboxError, Message},
+    memory::SystemClock,
+    run_store::{RunStore, RunStoreError},
+    worker_backend::{BackendError, WorkerBackend},
+};
+use pangolin_store_sqlite::{Options, SqliteRunStore};
+use pangolin_worker_docker::DockerBackend;
+use pangolin_worker_process::{ProcessBackend, SupervisorCommand};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::{
+    config::{BackendKind, Config, ConfigError},
+    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission},
+    keys::{self, KeyError},
+    leadership::FileLeadership,
+    plugins::{Plugins, PluginsError},
+    registry::{Registry, RegistryError},
+    status,
+    views::{RunSummary, RunView},
+};
+
+/// Largest blob that is loaded into memory for people and bundles.
+pub const BLOB_BYTES_MAX: u64 = 256 << 20;
+
+/// Failures of a deployment.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// Configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Signing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Ledger.
+    #[error(transparent)]
+    Store(#[from] RunStoreError),
+    /// Blobs.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// Inbox.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
+    /// A run cannot be loaded.
+    #[error(transparent)]
+    Load(LoadError),
+    /// No such run, item, attempt or dispatch.
+    #[error("{what} does not exist; {hint}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// How to find the right name.
+        hint: String,
+    },
+    /// The plan or request was refused. `findings` may be empty.
+    #[error("{reason}")]
+    Rejected {
+        /// One sentence.
+        reason: String,
+        /// Findings about the plan.
+        findings: Vec<Finding>,
+    },
+    /// Plugins.
+    #[error(transparent)]
+    Plugins(#[from] PluginsError),
+    /// Registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A worker backend cannot be used.
+    #[error("executor {executor:?} cannot be set up")]
+    Backend {
+        /// Executor name.
+        executor: String,
+        /// Why.
+        #[source]
+        source: BackendError,
+    },
+    /// The worker program is missing.
+    #[error("the worker program is not at {0}; build it with `cargo xtask build` or set PANGOLIN_WORKER")]
+    NoWorker(PathBuf),
+    /// The driver ended.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The bundle cannot be built.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The ledger lacks or contradicts something.
+    #[error("the record of run {run} cannot be exported: {problem}")]
+    Export {
+        /// The run.
+        run: RunId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file operation.
+    #[error("cannot access {path}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<LoadError> for RuntimeError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::NotFound(run) => not_found(&run),
+            other => Self::Load(other),
+        }
+    }
+}
+
+fn not_found(run: &RunId) -> RuntimeError {
+    RuntimeError::NotFound { what: format!("run {run}"), hint: "`pangolin orch runs` lists the runs".to_owned() }
+}
+
+/// What [`init`] is told.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Namespace of the deployment.
+    pub namespace: String,
+    /// Overwrite an existing `pangolin.toml` (never keys or state).
+    pub force: bool,
+}
+
+/// What [`init`] did.
+#[derive(Debug, Clone)]
+pub struct InitReport {
+    /// Files that were written.
+    pub files: Vec<PathBuf>,
+    /// Public key of the deployment, as a C2SP verifier key.
+    pub vkey: String,
+}
+
+/// Sets up a deployment in `dir`: configuration (unless there is one), signing key, ledger, inbox, blobs.
+///
+/// # Errors
+/// [`RuntimeError`]; an existing key is never replaced.
+pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeError> {
+    let file = dir.join(crate::config::CONFIG_FILE);
+    let mut files = Vec::new();
+    if options.force || !file.exists() {
+        let repo = if dir.join(".git").exists() { "repo = \".\"" } else { "# repo = \".\"" };
+        let text = CONFIG_TEMPLATE.replace("@NAMESPACE@", &options.namespace).replace("@REPO@", repo);
+        std::fs::write(&file, text).map_err(|source| RuntimeError::Io { path: file.clone(), source })?;
+        files.push(file.clone());
+    }
+    let config = Config::load(&file)?;
+    let key = match keys::create(&config.state, &config.namespace) {
+        Ok(key) => {
+            files.push(config.state.join("keys/deployment.key"));
+            files.push(config.state.join("keys/deployment.vkey"));
+            Arc::new(key)
+        }
+        Err(KeyError::Exists(_)) => keys::load(&config.state)?,
+        Err(other) => return Err(other.into()),
+    };
+    // The state holds keys, secrets and history: it must never be committed by accident.
+    let ignore = config.state.join(".gitignore");
+    if !ignore.exists() {
+        std::fs::write(&ignore, "*\n").map_err(|source| RuntimeError::Io { path: ignore.clone(), source })?;
+    }
+    let ledger = config.state.join("ledger.db");
+    let fresh = !ledger.exists();
+    SqliteRunStore::open(&ledger, Options::default())?;
+    if fresh {
+        files.push(ledger);
+    }
+    FsBlobStore::open(config.state.join("blobs"))?;
+    DirInbox::open(config.state.join("inbox"))?;
+    Ok(InitReport { files, vkey: key.verifier_key().to_string() })
+}
+
+const CONFIG_TEMPLATE: &str = r#"# Configuration of a Pangolin deployment. Unknown keys are errors. Paths start at this file.
+namespace = "@NAMESPACE@"
+state = ".pangolin"
+
+[workspace]
+# The git repository that workspaces start from; without one they start empty.
+@REPO@
+# base = "HEAD"
+
+[queues.default]
+concurrency = 2
+
+[executors.dispatch]
+backend = "process"       # or "docker"
+isolation = "sandbox"     # process: "sandbox" or "none"; docker: "container". Never weakened silently.
+network = "none"          # or "host"
+
+[retry]
+max_attempts = 2
+"#;
+
+/// A submission on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// The run: the plan's id.
+    pub run: RunId,
+    /// Name of the inbox message.
+    pub message: String,
+}
+
+/// What `submit` is told.
+#[derive(Debug, Clone)]
+pub struct SubmitOptions {
+    /// Instead of the plan's queue.
+    pub queue: Option<String>,
+    /// Who submits.
+    pub actor: String,
+}
+
+/// A plan that would be admitted, as far as names go.
+#[derive(Debug, Clone)]
+pub struct Validated {
+    /// Items.
+    pub items: usize,
+    /// Findings that do not stop it.
+    pub warnings: Vec<Finding>,
+}
+
+/// What a one-off dispatch is told.
+#[derive(Debug, Clone)]
+pub struct DispatchRequest {
+    /// Registered subagent.
+    pub subagent: String,
+    /// Executor; default `dispatch`.
+    pub executor: Option<String>,
+    /// Queue; default the first configured one.
+    pub queue: Option<String>,
+    /// Env bundles.
+    pub env: Vec<String>,
+    /// `workerInput`.
+    pub input: Value,
+    /// Instead of the subagent's capabilities, when not empty.
+    pub capabilities: Vec<String>,
+    /// Who asks.
+    pub actor: String,
+}
+
+/// A deployment that is open.
+pub struct Deployment {
+    config: Arc<Config>,
+    store: Arc<SqliteRunStore>,
+    blobs: Arc<FsBlobStore>,
+    inbox: Arc<DirInbox>,
+    key: Arc<SigningKey>,
+    clock: Arc<dyn Clock>,
+    registry: Registry,
+}
+
+impl Deployment {
+    /// Opens the deployment of a configuration. Cheap: no plugin is loaded, no backend asked.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; a missing key says to run `pangolin init`.
+    pub fn open(config: Config) -> Result<Self, RuntimeError> {
+        let key = keys::load(&config.state)?;
+        let store = Arc::new(SqliteRunStore::open(config.state.join("ledger.db"), Options::default())?);
+        let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
+        let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
+        let registry = Registry::new(config.namespace.clone(), store.clone(), blobs.clone());
+        Ok(Self { config: Arc::new(config), store, blobs, inbox, key, clock: Arc::new(SystemClock), registry })
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Registered artifacts.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Directory behind `local-secret://`.
+    #[must_use]
+    pub fn secret_dir(&self) -> PathBuf {
+        self.config.state.join("secrets")
+    }
+
+    /// Public key of the deployment.
+    #[must_use]
+    pub fn vkey(&self) -> String {
+        self.key.verifier_key().to_string()
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Process id of the daemon that serves this deployment, if one does.
+    #[must_use]
+    pub fn daemon(&self) -> Option<u32> {
+        FileLeadership::new(&self.config.state).leader()
+    }
+
+    fn context(&self) -> PlanContext {
+        PlanContext {
+            queues: Some(self.config.queues.keys().map(ToString::to_string).collect()),
+            executors: Some(self.config.executors.keys().cloned().collect()),
+            ..PlanContext::default()
+        }
+    }
+
+    /// Checks a plan against schema, graph and configuration.
+    ///
+    /// # Errors
+    /// Every finding at once.
+    pub fn validate(&self, plan: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
+        self.check(plan, queue).map(|(_, validated)| validated)
+    }
+
+    fn check(&self, plan: &[u8], queue: Option<&str>) -> Result<(RunId, Validated), Vec<Finding>> {
+        let mut context = self.context();
+        if let Some(queue) = queue {
+            if context.queues.as_ref().is_some_and(|known| !known.contains(queue)) {
+                let known = context.queues.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+                return Err(vec![Finding {
+                    pointer: "/queue".to_owned(),
+                    code: "unknown-queue",
+                    severity: pangolin_core::validate::Severity::Error,
+                    message: format!("queue {queue:?} is not configured"),
+                    hint: Some(format!("configured are {known}")),
+                }]);
+            }
+            context.queues = None;
+        }
+        let parsed = parse_plan(plan, &context)?;
+        Ok((parsed.plan.id.clone(), Validated { items: parsed.plan.items.len(), warnings: parsed.warnings }))
+    }
+
+    /// Validates a plan and puts it into the inbox. Does not wait for a daemon.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Rejected`] with all findings.
+    pub async fn submit(&self, plan: &[u8], options: SubmitOptions) -> Result<Submission, RuntimeError> {
+        let reject = |findings| RuntimeError::Rejected { reason: "the plan is invalid".to_owned(), findings };
+        let (run, _) = self.check(plan, options.queue.as_deref()).map_err(reject)?;
+        let plan = String::from_utf8_lossy(plan).into_owned();
+        let request = Request::Submit { plan, queue: options.queue, actor: options.actor };
+        let message = self.send("submit", request).await?;
+        Ok(Submission { run, message })
+    }
+
+    async fn send(&self, prefix: &str, request: Request) -> Result<String, RuntimeError> {
+        let mut random = [0u8; 12];
+        getrandom::fill(&mut random).map_err(|error| RuntimeError::Io {
+            path: "/dev/urandom".into(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        let name = format!("{prefix}-{}", keys::hex(&random));
+        let envelope = Envelope { v: MESSAGE_VERSION, request };
+        let bytes = serde_json::to_vec(&envelope).map_err(|error| RuntimeError::Io {
+            path: name.clone().into(),
+            source: std::io::Error::other(error),
+        })?;
+        self.inbox.send(Message { name: name.clone(), bytes }).await?;
+        Ok(name)
+    }
+
+    /// Waits up to `wait` for the daemon's answer to a message; `None` when none came.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Rejected`] with the daemon's reason.
+    pub async fn answer(&self, message: &str, wait: Duration) -> Result<Option<Answer>, RuntimeError> {
+        let found = async {
+            loop {
+                match self.inbox.disposition(message).await? {
+                    Some(Disposition::Accepted(bytes)) => return Ok(Some(parse_answer(&bytes))),
+                    Some(Disposition::Rejected(bytes)) => {
+                        let answer = parse_answer(&bytes);
+                        let findings = answer.findings.into_iter().filter_map(finding_from).collect();
+                        return Err(RuntimeError::Rejected { reason: answer.reason, findings });
+                    }
+                    Some(Disposition::Waiting) | None => self.inbox.settled(message).await,
+                }
+            }
+        };
+        tokio::time::timeout(wait, found).await.unwrap_or(Ok(None))
+    }
+
+    /// Asks to cancel a run or an item; answers the name of the message.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when there is no such run.
+    pub async fn cancel(&self, run: &RunId, item: Option<&ItemId>, actor: &str) -> Result<String, RuntimeError> {
+        self.summary(run).await?;
+        self.send("cancel", Request::Cancel { run: run.clone(), item: item.cloned(), actor: actor.to_owned() }).await
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Summary, RuntimeError> {
+        let cell = self.store.get(&cells::summary(run)).await?.ok_or_else(|| not_found(run))?;
+        serde_json::from_slice(&cell.value).map_err(|error| RuntimeError::Export {
+            run: run.clone(),
+            problem: format!("its summary is malformed: {error}"),
+        })
+    }
+
+    /// All runs, oldest first.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Store`].
+    pub async fn runs(&self) -> Result<Vec<RunSummary>, RuntimeError> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.scan(cells::SUMMARY_PREFIX, after.as_deref(), 1000).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, cell) in &page {
+                let run = RunId::new(&key[cells::SUMMARY_PREFIX.len()..]);
+                if let (Ok(run), Ok(line)) = (run, serde_json::from_slice::<Summary>(&cell.value)) {
+                    found.push(status::summary(run, &line));
+                }
+            }
+        }
+        found.sort_by(|a, b| (a.submitted_at, &a.run).cmp(&(b.submitted_at, &b.run)));
+        Ok(found)
+    }
+
+    /// A run in full.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] and everything that loading can find.
+    pub async fn run_view(&self, run: &RunId) -> Result<RunView, RuntimeError> {
+        let line = status::summary(run.clone(), &self.summary(run).await?);
+        let loaded = self.load(run).await?;
+        let entries = loaded.chain.len();
+        let waiting = loaded.state.items().any(|item| item.state.name() == "ready");
+        if !waiting {
+            return Ok(status::view(&loaded.state, line, entries, None));
+        }
+        // Something is ready and not running: only the other runs can tell why.
+        let mut scheduler = Scheduler::new(self.queue_policies());
+        for (key, _) in self.store.scan(cells::ACTIVE_PREFIX, None, 256).await? {
+            if let Ok(other) = RunId::new(&key[cells::ACTIVE_PREFIX.len()..]) {
+                if other != *run {
+                    if let Ok(loaded) = self.load(&other).await {
+                        scheduler.insert_run(loaded.state);
+                    }
+                }
+            }
+        }
+        scheduler.insert_run(loaded.state);
+        let state = scheduler.run(run).ok_or_else(|| not_found(run))?;
+        Ok(status::view(state, line, entries, Some(&scheduler)))
+    }
+
+    async fn load(&self, run: &RunId) -> Result<LoadedRun, RuntimeError> {
+        Ok(load_run(&*self.store, &*self.blobs, run).await?)
+    }
+
+    /// Resolves when the ledger may have changed since the last call.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Store`] when changes cannot be watched.
+    pub async fn changed(&self) -> Result<(), RuntimeError> {
+        Ok(self.store.changed().await?)
+    }
+
+    /// A blob's verified bytes.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Blob`].
+    pub async fn blob(&self, digest: &Digest) -> Result<Vec<u8>, RuntimeError> {
+        Ok(self.blobs.get(digest, BLOB_BYTES_MAX).await?)
+    }
+
+    /// Base commit and sealed tree id of an attempt's patch, when it has one.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub async fn sealed_tree(
+        &self,
+        run: &RunId,
+        item: &ItemId,
+        attempt: u32,
+    ) -> Result<Option<(String, String)>, RuntimeError> {
+        let loaded = self.load(run).await?;
+        let base = loaded.state.submitted().base_commit.clone();
+        let view = loaded.state.item(item);
+        let found = view.and_then(|view| view.attempts.iter().find(|found| found.number == attempt));
+        let tree = found.and_then(|attempt| attempt.end.as_ref()?.evidence.tree.clone());
+        Ok(base.zip(tree))
+    }
+
+    fn queue_policies(&self) -> BTreeMap<QueueName, QueuePolicy> {
+        let policy = |queue: &crate::config::QueueConfig| QueuePolicy { concurrency: queue.concurrency, paused: queue.paused };
+        self.config.queues.iter().map(|(name, queue)| (name.clone(), policy(queue))).collect()
+    }
+
+    /// The worker program: `PANGOLIN_WORKER`, else `pangolin-worker` beside the running program.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoWorker`].
+    pub fn worker_program() -> Result<PathBuf, RuntimeError> {
+        let path = match std::env::var_os("PANGOLIN_WORKER") {
+            Some(path) => PathBuf::from(path),
+            None => {
+                let exe = std::env::current_exe().map_err(|source| RuntimeError::Io { path: "/proc/self/exe".into(), source })?;
+                exe.with_file_name("pangolin-worker")
+            }
+        };
+        if path.is_file() { Ok(path) } else { Err(RuntimeError::NoWorker(path)) }
+    }
+
+    /// One backend per executor; executors of the same kind share it.
+    pub(crate) async fn backends(&self) -> Result<BTreeMap<String, Arc<dyn WorkerBackend>>, RuntimeError> {
+        let worker = Self::worker_program()?;
+        let mut process: Option<Arc<dyn WorkerBackend>> = None;
+        let mut docker: Option<Arc<dyn WorkerBackend>> = None;
+        let mut backends = BTreeMap::new();
+        for (name, executor) in &self.config.executors {
+            let failed = |source| RuntimeError::Backend { executor: name.clone(), source };
+            let backend = match executor.backend {
+                BackendKind::Process => match &process {
+                    Some(backend) => backend.clone(),
+                    None => {
+                        let supervisor = SupervisorCommand::current_exe()
+                            .map_err(|source| RuntimeError::Io { path: "/proc/self/exe".into(), source })?;
+                        let opened = ProcessBackend::open(self.config.state.join("workers"), supervisor, &worker);
+                        process.insert(Arc::new(opened.map_err(failed)?)).clone()
+                    }
+                },
+                BackendKind::Docker => match &docker {
+                    Some(backend) => backend.clone(),
+                    None => {
+                        let opened = DockerBackend::connect(&worker).await;
+                        docker.insert(Arc::new(opened.map_err(failed)?)).clone()
+                    }
+                },
+            };
+            backends.insert(name.clone(), backend);
+        }
+        Ok(backends)
+    }
+
+    /// Drives the deployment until `shutdown` resolves. `on_lead` is called whenever this process leads.
+    ///
+    /// # Errors
+    /// [`RuntimeError`].
+    pub async fn serve(
+        &self,
+        on_lead: impl Fn() + Send + Sync + 'static,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), RuntimeError> {
+        let backends = self.backends().await?;
+        let plugins = Plugins::open(&self.config.state, self.config.adapters.clone())?;
+        let admission: Arc<dyn Admission> = Arc::new(RuntimeAdmission {
+            config: self.config.clone(),
+            registry: self.registry.clone(),
+            blobs: self.blobs.clone(),
+            plugins: plugins.clone(),
+            backends: backends.clone(),
+            context: Arc::new(self.context()),
+        });
+        let executor = DispatchExecutor::new(DispatchParts {
+            config: self.config.clone(),
+            registry: self.registry.clone(),
+            blobs: self.blobs.clone(),
+            plugins,
+            clock: self.clock.clone(),
+            backends,
+            secret_dir: self.secret_dir(),
+        });
+        let mut nonce = [0u8; 8];
+        getrandom::fill(&mut nonce).map_err(|error| RuntimeError::Io {
+            path: "/dev/urandom".into(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        let parts = Parts {
+            store: self.store.clone(),
+            blobs: self.blobs.clone(),
+            inbox: self.inbox.clone(),
+            clock: self.clock.clone(),
+            key: self.key.clone(),
+            leadership: Arc::new(FileLeadership::new(&self.config.state)),
+            executor: Arc::new(executor),
+            admission,
+            queues: self.queue_policies(),
+            holder: format!("{}-{}", std::process::id(), keys::hex(&nonce)),
+            on_lead: Box::new(on_lead),
+        };
+        driver::serve(parts, shutdown).await?;
+        Ok(())
+    }
+
+    /// The evidence bundle of a run: canonical bytes, the same that `pangolin verify` reads. For a run that has not
+    /// ended the bundle says so and verifies as incomplete.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the ledger lacks something that only it can know.
+    pub async fn bundle(&self, run: &RunId) -> Result<Vec<u8>, RuntimeError> {
+        let export = |problem: String| RuntimeError::Export { run: run.clone(), problem };
+        let summary = self.summary(run).await?;
+        let seal = self.store.get(&cells::seal(run)).await?;
+        let seal: Option<SealRecord> = seal
+            .map(|cell| serde_json::from_slice(&cell.value))
+            .transpose()
+            .map_err(|error| export(format!("its seal record is malformed: {error}")))?;
+        let mut records = Vec::new();
+        let mut leaves = Vec::new();
+        loop {
+            let page = self.store.read(&cells::run_stream(run), records.len() as u64, 4096).await?;
+            if page.is_empty() {
+                break;
+            }
+            for record in page {
+                leaves.push(record.hash);
+                records.push(record.bytes);
+            }
+        }
+        let mut builder = BundleBuilder::new(run.clone(), records)?;
+        loop {
+            let wanted = builder.wanted();
+            if wanted.is_empty() {
+                break;
+            }
+            let mut progressed = false;
+            for want in wanted {
+                progressed |= self.add_object(&mut builder, &want.digest).await?;
+            }
+            if !progressed {
+                // What is missing stays missing: the verifier names it and calls the bundle incomplete.
+                break;
+            }
+        }
+        let parse = |note: &str| Note::parse(note).map_err(|error| export(error.to_string()));
+        let origin = self.key.name().to_owned();
+        let sign = |checkpoint: Checkpoint| checkpoint.sign(&self.key).map_err(|error| export(error.to_string()));
+        let checkpoint = match &seal {
+            Some(seal) => parse(&seal.run_checkpoint)?,
+            None => sign(Checkpoint {
+                origin: pangolin_audit::chain::run_origin(&origin, run),
+                size: leaves.len() as u64,
+                root: merkle::root(&leaves),
+            })?,
+        };
+        let log = self.log_evidence(run, &summary, seal.as_ref(), &origin).await?;
+        let anchor = seal.as_ref().map(|seal| Anchor::local(seal.at));
+        Ok(builder.finish(&self.key.verifier_key(), &checkpoint, log, anchor)?)
+    }
+
+    async fn add_object(&self, builder: &mut BundleBuilder, digest: &Digest) -> Result<bool, RuntimeError> {
+        match self.blobs.get(digest, BLOB_BYTES_MAX).await {
+            Ok(bytes) => {
+                builder.add_object(&bytes)?;
+                Ok(true)
+            }
+            Err(BlobError::TooLarge { size, .. }) => {
+                builder.add_external(*digest, size)?;
+                Ok(true)
+            }
+            Err(BlobError::NotFound(_) | BlobError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn log_evidence(
+        &self,
+        run: &RunId,
+        summary: &Summary,
+        seal: Option<&SealRecord>,
+        origin: &str,
+    ) -> Result<LogEvidence, RuntimeError> {
+        let export = |problem: String| RuntimeError::Export { run: run.clone(), problem };
+        let end = match seal {
+            Some(seal) => seal.seal_index + 1,
+            None => self.store.head(cells::LOG).await?.len,
+        };
+        let mut leaves = Vec::new();
+        let mut events = BTreeMap::new();
+        while (leaves.len() as u64) < end {
+            let page = self.store.read(cells::LOG, leaves.len() as u64, 4096).await?;
+            if page.is_empty() {
+                return Err(export("the deployment log is shorter than its checkpoint".to_owned()));
+            }
+            for record in page.into_iter().take_while(|record| record.seq < end) {
+                if record.seq == summary.log_index || seal.is_some_and(|seal| record.seq == seal.seal_index) {
+                    events.insert(record.seq, record.bytes);
+                }
+                leaves.push(record.hash);
+            }
+        }
+        let mut leaf = |index: u64| {
+            let event = events.remove(&index).ok_or_else(|| export(format!("leaf {index} of the deployment log is missing")))?;
+            let proof = merkle::inclusion_proof(&leaves, index).map_err(|error| export(error.to_string()))?;
+            Ok::<_, RuntimeError>(LeafEvidence { event, index, proof })
+        };
+        let admit = leaf(summary.log_index)?;
+        let seal_leaf = seal.map(|seal| leaf(seal.seal_index)).transpose()?;
+        let checkpoint = match seal {
+            Some(seal) => Note::parse(&seal.log_checkpoint).map_err(|error| export(error.to_string()))?,
+            None => Checkpoint { origin: origin.to_owned(), size: end, root: merkle::root(&leaves) }
+                .sign(&self.key)
+                .map_err(|error| export(error.to_string()))?,
+        };
+        Ok(LogEvidence { origin: origin.to_owned(), checkpoint, admit, seal: seal_leaf })
+    }
+
+    /// Runs one subagent as a run of its own and answers its result. Uses the daemon when one serves, else drives
+    /// the run in this process.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]. A failed dispatch is not an error; its result says so.
+    pub async fn dispatch_run(&self, request: DispatchRequest) -> Result<Value, RuntimeError> {
+        let mut random = [0u8; 8];
+        getrandom::fill(&mut random).map_err(|error| RuntimeError::Io {
+            path: "/dev/urandom".into(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        let queue = match request.queue {
+            Some(queue) => queue,
+            None => self.config.queues.keys().next().map(ToString::to_string).unwrap_or_default(),
+        };
+        let mut inputs = json!({"subagent": request.subagent, "workerInput": request.input});
+        if !request.env.is_empty() {
+            inputs["env"] = json!(request.env);
+        }
+        if !request.capabilities.is_empty() {
+            inputs["capabilities"] = json!(request.capabilities);
+        }
+        let plan = json!({
+            "id": format!("{DISPATCH_RUN_PREFIX}{}", keys::hex(&random)),
+            "queue": queue,
+            "items": [{
+                "id": "dispatch",
+                "executor": request.executor.as_deref().unwrap_or("dispatch"),
+                "inputs": inputs,
+                "depends_on": [],
+                "resourceLocks": [],
+                "maxAttempts": 1,
+            }],
+        });
+        let options = SubmitOptions { queue: None, actor: request.actor };
+        let submission = self.submit(plan.to_string().as_bytes(), options).await?;
+        let run = submission.run.clone();
+        if self.daemon().is_some() {
+            self.wait_for(&submission).await?;
+        } else {
+            let (done, ended) = tokio::sync::oneshot::channel::<()>();
+            let serve = self.serve(|| {}, async { drop(ended.await) });
+            let wait = async {
+                let outcome = self.wait_for(&submission).await;
+                drop(done);
+                outcome
+            };
+            let (served, waited) = tokio::join!(serve, wait);
+            waited?;
+            served?;
+        }
+        self.dispatch_result(&run).await
+    }
+
+    async fn wait_for(&self, submission: &Submission) -> Result<(), RuntimeError> {
+        while self.answer(&submission.message, Duration::from_secs(3600)).await?.is_none() {}
+        let mut watch = self.store.watch()?;
+        while self.summary(&submission.run).await?.outcome.is_none() {
+            watch.changed().await?;
+        }
+        Ok(())
+    }
+
+    async fn dispatch_result(&self, run: &RunId) -> Result<Value, RuntimeError> {
+        let loaded = self.load(run).await?;
+        let item = loaded.state.items().next().ok_or_else(|| not_found(run))?;
+        let view = self.run_view(run).await?;
+        let item_view = view.items.first().ok_or_else(|| not_found(run))?;
+        let attempt = item_view.attempts.last();
+        let manifest: Value = match attempt.and_then(|attempt| attempt.manifest_ref) {
+            Some(digest) => serde_json::from_slice(&self.blob(&digest).await?).unwrap_or_default(),
+            None => Value::Null,
+        };
+        let evidence = item.attempts.last().and_then(|attempt| attempt.end.as_ref()).map(|end| &end.evidence);
+        let stdout = match attempt.and_then(|attempt| attempt.events) {
+            Some(digest) => String::from_utf8_lossy(&self.blob(&digest).await?).into_owned(),
+            None => String::new(),
+        };
+        let times = evidence.and_then(|evidence| Some((evidence.started_at?, evidence.finished_at?)));
+        Ok(json!({
+            "schemaVersion": 1,
+            "dispatchId": attempt.map(|attempt| &attempt.dispatch),
+            "run": run,
+            "status": item_view.status,
+            "failure": item.failure(),
+            "exitCode": evidence.and_then(|evidence| evidence.exit_code),
+            "durationMs": times.map(|(started, finished)| finished - started),
+            "stdout": stdout,
+            "patch": attempt.and_then(|attempt| attempt.patch),
+            "outputs": attempt.map(|attempt| &attempt.outputs),
+            "verify": item_view.verify,
+            "usage": attempt.and_then(|attempt| attempt.usage.as_ref()),
+            "isolation": attempt.and_then(|attempt| attempt.isolation.as_ref()),
+            "resolved": {
+                "subagent": manifest["subagent"],
+                "capabilities": manifest.get("capabilities").cloned().unwrap_or_else(|| json!([])),
+                "env": manifest.get("env").cloned().unwrap_or_else(|| json!([])),
+                "adapter": manifest["adapter"],
+            },
+        }))
+    }
+
+    /// The result of a dispatch by its id; also while it runs.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`].
+    pub async fn dispatch_describe(&self, dispatch: &DispatchId) -> Result<Value, RuntimeError> {
+        let (run, item) = self.find_dispatch(dispatch).await?;
+        if run.as_str().starts_with(DISPATCH_RUN_PREFIX) {
+            return self.dispatch_result(&run).await;
+        }
+        let view = self.run_view(&run).await?;
+        let found = view.items.into_iter().find(|view| view.id == item);
+        Ok(json!({"schemaVersion": 1, "dispatchId": dispatch, "run": run, "item": found}))
+    }
+
+    /// Cancels the item behind a dispatch; answers the name of the message.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`].
+    pub async fn dispatch_cancel(&self, dispatch: &DispatchId, actor: &str) -> Result<String, RuntimeError> {
+        let (run, item) = self.find_dispatch(dispatch).await?;
+        self.cancel(&run, Some(&item), actor).await
+    }
+
+    /// Dispatch ids are derived, so there is no index: newest runs are searched first.
+    async fn find_dispatch(&self, dispatch: &DispatchId) -> Result<(RunId, ItemId), RuntimeError> {
+        for line in self.runs().await?.into_iter().rev() {
+            for entry in self.load(&line.run).await?.entries {
+                if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body {
+                    if found == *dispatch {
+                        return Ok((line.run, item));
+                    }
+                }
+            }
+        }
+        Err(RuntimeError::NotFound {
+            what: format!("dispatch {dispatch}"),
+            hint: "`pangolin orch status <run> --json` lists the dispatches of a run".to_owned(),
+        })
+    }
+
+    /// Whether a run has ended, and how.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`].
+    pub async fn outcome(&self, run: &RunId) -> Result<Option<RunOutcome>, RuntimeError> {
+        Ok(self.summary(run).await?.outcome)
+    }
+
+    /// Problems of the ledger file, for `doctor`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Store`].
+    pub async fn check_ledger(&self) -> Result<Vec<String>, RuntimeError> {
+        Ok(self.store.check().await?)
+    }
+}
+
+const DISPATCH_RUN_PREFIX: &str = "dispatch-";
+
+fn parse_answer(bytes: &[u8]) -> Answer {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| {
+        // Set aside by the inbox itself, in its own words.
+        let text: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        Answer::because(text["reason"].as_str().unwrap_or("the daemon gave no reason"))
+    })
+}
+
+fn finding_from(value: Value) -> Option<Finding> {
+    let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
+    Some(Finding {
+        pointer: text("pointer")?,
+        code: "rejected",
+        severity: pangolin_core::validate::Severity::Error,
+        message: text("message")?,
+        hint: text("hint"),
+    })
+}

@@ -1,0 +1,114 @@
+//! `pangolin doctor`: is everything here that a run needs, and what to do when not.
+
+use std::path::Path;
+
+use pangolin_ports::worker_backend::WorkerBackend;
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    deployment::Deployment,
+    dispatch,
+    git::{Git, resolve_commit},
+};
+
+/// Outcome of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckStatus {
+    /// Fine.
+    Ok,
+    /// Works, but look at it.
+    Warn,
+    /// Runs will not work.
+    Fail,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// Outcome.
+    pub status: CheckStatus,
+    /// What was found.
+    pub detail: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+fn check(name: &str, status: CheckStatus, detail: impl Into<String>, hint: Option<&str>) -> Check {
+    Check { name: name.to_owned(), status, detail: detail.into(), hint: hint.map(str::to_owned) }
+}
+
+fn outcome<E: std::error::Error>(name: &str, result: Result<String, E>, hint: &str) -> Check {
+    match result {
+        Ok(detail) => check(name, CheckStatus::Ok, detail, None),
+        Err(error) => check(name, CheckStatus::Fail, dispatch::error_chain(&error), Some(hint)),
+    }
+}
+
+/// Runs every check that makes sense; without a configuration only those of the machine.
+pub async fn run(config: Option<&Config>) -> Vec<Check> {
+    let mut checks = vec![
+        outcome("git", Git::new(Path::new("/")).arg("--version").line(), "install git (Debian: apt-get install git)"),
+        outcome(
+            "worker program",
+            Deployment::worker_program().map(|path| path.display().to_string()),
+            "build it with `cargo xtask build`, or point PANGOLIN_WORKER at it",
+        ),
+    ];
+    let Some(config) = config else {
+        checks.push(check("configuration", CheckStatus::Fail, "no pangolin.toml found", Some("run `pangolin init`")));
+        return checks;
+    };
+    checks.push(check("configuration", CheckStatus::Ok, config.file.display().to_string(), None));
+    if let Some(repo) = &config.workspace.repo {
+        let base = config.workspace.base.as_deref().unwrap_or("HEAD");
+        let found = resolve_commit(repo, base).map(|commit| format!("{} {base} is {commit}", repo.display()));
+        checks.push(outcome("workspace repository", found, "check [workspace] repo and base; the repository needs a commit"));
+    }
+    let deployment = match Deployment::open(config.clone()) {
+        Ok(deployment) => deployment,
+        Err(error) => {
+            let detail = dispatch::error_chain(&error);
+            checks.push(check("state", CheckStatus::Fail, detail, Some("run `pangolin init`")));
+            return checks;
+        }
+    };
+    checks.push(check("signing key", CheckStatus::Ok, deployment.vkey(), None));
+    checks.push(match deployment.check_ledger().await {
+        Ok(problems) if problems.is_empty() => check("ledger", CheckStatus::Ok, "intact", None),
+        Ok(problems) => check("ledger", CheckStatus::Fail, problems.join("; "), Some("restore it from a backup")),
+        Err(error) => check("ledger", CheckStatus::Fail, dispatch::error_chain(&error), Some("is another program using it?")),
+    });
+    checks.push(match deployment.daemon() {
+        Some(pid) => check("daemon", CheckStatus::Ok, format!("serving as process {pid}"), None),
+        None => check("daemon", CheckStatus::Warn, "none is serving", Some("start one: pangolin orch serve &")),
+    });
+    match deployment.backends().await {
+        Ok(backends) => {
+            for (name, backend) in &backends {
+                checks.push(executor(config, name, &**backend).await);
+            }
+        }
+        Err(error) => {
+            let detail = dispatch::error_chain(&error);
+            checks.push(check("executors", CheckStatus::Fail, detail, Some("see the message")));
+        }
+    }
+    checks
+}
+
+async fn executor(config: &Config, name: &str, backend: &dyn WorkerBackend) -> Check {
+    let label = format!("executor {name}");
+    let Some(executor) = config.executors.get(name) else {
+        return check(&label, CheckStatus::Fail, "not configured", None);
+    };
+    let probed = backend.probe(executor.isolation(), executor.network()).await;
+    let found = probed.map(|used| {
+        format!("{:?}, network {}: {}", used.level, used.network, used.mechanisms.join(" ")).to_lowercase()
+    });
+    outcome(&label, found, "see docs/security.md for what each level needs; nothing weaker is used instead")
+}

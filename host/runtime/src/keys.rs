@@ -1,0 +1,146 @@
+//! The deployment's signing key: created once with mode 0600, named by the origin of the deployment log.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pangolin_audit::note::{NoteError, SigningKey};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why the key cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// There is none.
+    #[error("no signing key at {0}; run `pangolin init`")]
+    Missing(PathBuf),
+    /// There is one already.
+    #[error("a signing key exists at {0}; it is never replaced, because every record signed with it would lose its key")]
+    Exists(PathBuf),
+    /// Others can read it.
+    #[error("signing key {path} has mode {mode:o}; make it private: chmod 600 {path}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not a key file.
+    #[error("signing key {path} is malformed: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot access signing key {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The name cannot be used in a signed note.
+    #[error("the origin cannot be used as a key name")]
+    Name(#[source] NoteError),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    /// Origin of the deployment log.
+    name: String,
+    /// Ed25519 seed, 64 hex digits.
+    seed: String,
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("keys/deployment.key")
+}
+
+/// Creates the key of a new deployment; the origin is `pangolin.<namespace>/<16 random hex digits>`.
+///
+/// # Errors
+/// [`KeyError::Exists`] when there is one.
+pub fn create(state: &Path, namespace: &str) -> Result<SigningKey, KeyError> {
+    let path = path(state);
+    let io = |source| KeyError::Io { path: path.clone(), source };
+    let mut random = [0u8; 40];
+    getrandom::fill(&mut random).map_err(|error| io(std::io::Error::other(error.to_string())))?;
+    let (tag, seed) = random.split_at(8);
+    let name = format!("pangolin.{namespace}/{}", hex(tag));
+    let file = KeyFile { name, seed: hex(seed) };
+    fs::create_dir_all(state.join("keys")).map_err(io)?;
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let mut out = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(KeyError::Exists(path)),
+        other => other.map_err(io)?,
+    };
+    let text = serde_json::to_string(&file).unwrap_or_default();
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(io)?;
+    let key = open(&path, &file)?;
+    let public = state.join("keys/deployment.vkey");
+    fs::write(&public, format!("{}\n", key.verifier_key())).map_err(|source| KeyError::Io { path: public, source })?;
+    Ok(key)
+}
+
+/// Loads the key.
+///
+/// # Errors
+/// [`KeyError`]; a key that others can read is refused.
+pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
+    let path = path(state);
+    let io = |source| KeyError::Io { path: path.clone(), source };
+    let meta = match fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(KeyError::Missing(path)),
+        other => other.map_err(io)?,
+    };
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed { path, mode });
+    }
+    let text = fs::read_to_string(&path).map_err(io)?;
+    let file: KeyFile = serde_json::from_str(&text)
+        .map_err(|error| KeyError::Malformed { path: path.clone(), problem: error.to_string() })?;
+    open(&path, &file).map(Arc::new)
+}
+
+fn open(path: &Path, file: &KeyFile) -> Result<SigningKey, KeyError> {
+    let malformed = || KeyError::Malformed { path: path.to_owned(), problem: "seed is not 64 hex digits".to_owned() };
+    if file.seed.len() != 64 || !file.seed.is_ascii() {
+        return Err(malformed());
+    }
+    let mut seed = [0u8; 32];
+    for (byte, at) in seed.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&file.seed[at..at + 2], 16).map_err(|_| malformed())?;
+    }
+    SigningKey::from_seed(&file.name, &seed).map_err(KeyError::Name)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_private_persistent_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(load(dir.path()), Err(KeyError::Missing(_))));
+        let made = create(dir.path(), "n").unwrap();
+        assert_eq!(load(dir.path()).unwrap().verifier_key().to_string(), made.verifier_key().to_string());
+        assert!(matches!(create(dir.path(), "n"), Err(KeyError::Exists(_))));
+        let file = path(dir.path());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(load(dir.path()), Err(KeyError::Exposed { mode: 0o640, .. })));
+    }
+}
