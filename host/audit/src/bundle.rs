@@ -88,7 +88,7 @@ impl FormatError {
 }
 
 fn is_syntax(problem: &str) -> bool {
-    !["unknown field", "missing field", "duplicate field", "invalid type", "invalid value"]
+    !["unknown field", "missing field", "duplicate field", "invalid type", "invalid value", "invalid length"]
         .iter()
         .any(|start| problem.starts_with(start))
 }

@@ -1,5 +1,5 @@
 //! A small deployment in memory that makes real bundles: plan, attempts, manifests, hand-off, retry, skip, seal.
-#![allow(dead_code, reason = "every test file uses another part")]
+#![expect(unreachable_pub, reason = "a module of the test binary, shared by its functions")]
 
 use std::collections::BTreeMap;
 
