@@ -79,6 +79,12 @@ impl OutputBound {
         Accepted::Cut { keep, length, marker }
     }
 
+    /// Whether the rest of the stream is dropped.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// [`Self::accept`] into memory.
     pub fn append_to(&mut self, buffer: &mut Vec<u8>, chunk: &[u8]) {
         match self.accept(chunk) {

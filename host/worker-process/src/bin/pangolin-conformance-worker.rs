@@ -77,6 +77,11 @@ fn play() -> io::Result<u8> {
             },
             "spawn" => spawn(&text("escape"), &workspace)?,
             "print" => print(&text("stream"), &text("line"), number("times"))?,
+            // More memory than it may have; touched, so that it is really there.
+            "eat" => {
+                let bytes = usize::try_from(number("bytes")).map_err(io::Error::other)?;
+                std::hint::black_box(vec![1_u8; bytes]);
+            }
             "await-file" => await_file(&workspace.join(text("name"))),
             "inspect" => fs::write(result.join("inspect.json"), inspect(&step, &envelope, &workspace)?)?,
             other => return Err(io::Error::other(format!("unknown step {other:?}"))),
