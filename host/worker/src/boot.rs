@@ -118,6 +118,16 @@ fn problem(places: &Places, envelope: &Envelope) -> Option<String> {
                 .to_owned(),
         );
     }
+    if envelope.isolation == Isolation::Sandbox {
+        for path in envelope.read_only_paths.iter().map(Path::new) {
+            if !path.is_absolute() || !path.exists() {
+                let path = path.display();
+                return Some(format!(
+                    "read-only path {path} is not an absolute path that exists; correct the configuration"
+                ));
+            }
+        }
+    }
     let wants_agent = envelope.pipeline.blocks.iter().any(|block| matches!(block, Block::Agent {}));
     let has_plan = envelope.agent.as_ref().is_some_and(|plan| !plan.program.is_empty());
     if wants_agent && !has_plan {

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
 };
@@ -141,9 +141,18 @@ impl Baseline {
             }
             room -= bytes;
             if let Some(before) = before {
-                let kept = self.restore(path, before, &before_dir).map_err(failed)?;
-                if kept != before.state.digest {
-                    not_captured.push(format!("{name}: the copy from before the agent was altered"));
+                let kept = match self.restore(path, before, &before_dir) {
+                    Ok(kept) => Some(kept),
+                    // Without a sandbox the agent can reach the copies; their digests are in memory only.
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                        None
+                    }
+                    Err(error) => return Err(failed(error)),
+                };
+                if kept != Some(before.state.digest) {
+                    clear(&scan::at(&before_dir, path)).map_err(failed)?;
+                    not_captured
+                        .push(format!("{name}: the copy from before the agent was altered or removed"));
                     continue;
                 }
             }

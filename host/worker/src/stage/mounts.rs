@@ -171,7 +171,7 @@ fn read_only(root: &Path, path: &Path) -> Result<(), String> {
     let inside = below(root, path);
     match path.symlink_metadata() {
         Err(_) => Ok(()),
-        Ok(meta) if meta.is_symlink() && path.components().count() == 2 => {
+        Ok(meta) if meta.is_symlink() && SYSTEM.iter().any(|system| path == Path::new(system)) => {
             // `/bin -> usr/bin` of merged-usr systems.
             let target = fs::read_link(path).map_err(|error| format!("{}: {error}", path.display()))?;
             symlink(&target, &inside)

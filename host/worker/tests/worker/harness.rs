@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pub(crate) envelope: Envelope,
     pub(crate) host_env: BTreeMap<String, String>,
     ordinary: bool,
+    /// Program and arguments that start the worker.
+    pub(crate) starter: Vec<String>,
 }
 
 /// What a worker left.
@@ -77,7 +79,7 @@ impl Stage {
             limits: CommandLimits { grace_ms: 1_000, ..CommandLimits::default() },
             read_only_paths: Vec::new(),
         };
-        Self { directory, envelope, host_env: BTreeMap::new(), ordinary: false }
+        Self { directory, envelope, host_env: BTreeMap::new(), ordinary: false, starter: Vec::new() }
     }
 
     /// Without a sandbox.
@@ -179,6 +181,10 @@ impl Stage {
             fs::copy(worker, &copy).unwrap();
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            command
+        } else if let Some((program, args)) = self.starter.split_first() {
+            let mut command = Command::new(program);
+            command.args(args).arg(worker);
             command
         } else {
             Command::new(worker)

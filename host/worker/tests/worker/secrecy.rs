@@ -1,6 +1,6 @@
 //! Secrets, the environment firewall and the result key.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 
 use pangolin_core::entry::FailureReason;
 use pangolin_envelope::result::Ending;
@@ -127,6 +127,33 @@ fn check_secrecy(stage: &Stage) -> String {
     assert!(!all.contains(KEY), "the key leaked");
     assert!(!all.contains("PANGOLIN_RESULT_KEY"), "the worker's environment leaked");
     all
+}
+
+#[test]
+fn altered_copies_of_the_state_before_are_noticed() {
+    let mut stage = Stage::bare(
+        "for f in $RESULT/.private/before/*; do echo evil > $f; done; rm $RESULT/.private/before/0; echo x > a; echo x > b; echo x > c",
+    );
+    let result = stage.result_dir().to_string_lossy().into_owned();
+    stage.layer(&[("RESULT", &result)], &[]);
+    stage.file("a", "a");
+    stage.file("b", "b");
+    let ran = stage.run();
+    assert_eq!(ran.changes().keys().copied().collect::<Vec<_>>(), ["c"]);
+    assert_eq!(ran.result.not_captured.len(), 2, "{:?}", ran.result.not_captured);
+    assert!(!stage.result_dir().join("capture/before/b").exists());
+}
+
+#[test]
+fn a_link_in_place_of_private_files_is_not_followed() {
+    let mut stage = Stage::bare(
+        "rm -r $RESULT/.private; mkdir ../outside; chmod 755 ../outside; ln -s $PWD/../outside $RESULT/.private",
+    );
+    let result = stage.result_dir().to_string_lossy().into_owned();
+    stage.layer(&[("RESULT", &result)], &[]);
+    stage.run();
+    let mode = fs::metadata(stage.path("outside")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
 }
 
 #[test]
