@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod driver;
 pub mod executor;
+pub mod export;
 pub mod keys;
 pub mod leadership;
 pub mod ledger;

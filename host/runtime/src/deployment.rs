@@ -8,12 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pangolin_audit::{
-    bundle::{Anchor, BundleBuilder, BundleError, LeafEvidence, LogEvidence},
-    checkpoint::Checkpoint,
-    merkle,
-    note::{Note, SigningKey},
-};
+use pangolin_audit::note::SigningKey;
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
     entry::{EntryBody, RunOutcome},
@@ -25,8 +20,9 @@ use pangolin_inbox_dir::DirInbox;
 use pangolin_orchestrator::{
     admission::Admission,
     driver::{self, DriverError, Parts},
+    export::{ExportError, export_bundle},
     keys as cells,
-    ledger::{SealRecord, Summary},
+    ledger::Summary,
     load::{LoadError, LoadedRun, load_run},
     message::{Answer, Envelope, MESSAGE_VERSION, Request},
 };
@@ -118,15 +114,7 @@ pub enum RuntimeError {
     Driver(#[from] DriverError),
     /// The bundle cannot be built.
     #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The ledger lacks or contradicts something.
-    #[error("the record of run {run} cannot be exported: {problem}")]
-    Export {
-        /// The run.
-        run: RunId,
-        /// What is wrong.
-        problem: String,
-    },
+    Export(#[from] ExportError),
     /// A file operation.
     #[error("cannot access {path}")]
     Io {
@@ -421,6 +409,24 @@ impl Deployment {
         tokio::time::timeout(wait, found).await.unwrap_or(Ok(None))
     }
 
+    /// Whether a submission of this run waits in the inbox for a daemon.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Inbox`].
+    pub async fn is_queued(&self, run: &RunId) -> Result<bool, RuntimeError> {
+        #[derive(serde::Deserialize)]
+        struct Id {
+            id: RunId,
+        }
+        let waiting = self.inbox.waiting(usize::MAX).await?;
+        Ok(waiting.iter().any(|message| match serde_json::from_slice(&message.bytes) {
+            Ok(Envelope { request: Request::Submit { plan, .. }, .. }) => {
+                serde_json::from_str::<Id>(&plan).is_ok_and(|plan| plan.id == *run)
+            }
+            _ => false,
+        }))
+    }
+
     /// Asks to cancel a run or an item; answers the name of the message.
     ///
     /// # Errors
@@ -432,9 +438,8 @@ impl Deployment {
 
     async fn summary(&self, run: &RunId) -> Result<Summary, RuntimeError> {
         let cell = self.store.get(&cells::summary(run)).await?.ok_or_else(|| not_found(run))?;
-        serde_json::from_slice(&cell.value).map_err(|error| RuntimeError::Export {
-            run: run.clone(),
-            problem: format!("its summary is malformed: {error}"),
+        serde_json::from_slice(&cell.value).map_err(|error| {
+            RuntimeError::Store(RunStoreError::Damaged(format!("summary of run {run}: {error}")))
         })
     }
 
@@ -633,111 +638,8 @@ impl Deployment {
     /// # Errors
     /// [`RuntimeError`] when the ledger lacks something that only it can know.
     pub async fn bundle(&self, run: &RunId) -> Result<Vec<u8>, RuntimeError> {
-        let export = |problem: String| RuntimeError::Export { run: run.clone(), problem };
-        let summary = self.summary(run).await?;
-        let seal = self.store.get(&cells::seal(run)).await?;
-        let seal: Option<SealRecord> = seal
-            .map(|cell| serde_json::from_slice(&cell.value))
-            .transpose()
-            .map_err(|error| export(format!("its seal record is malformed: {error}")))?;
-        let mut records = Vec::new();
-        let mut leaves = Vec::new();
-        loop {
-            let page = self.store.read(&cells::run_stream(run), records.len() as u64, 4096).await?;
-            if page.is_empty() {
-                break;
-            }
-            for record in page {
-                leaves.push(record.hash);
-                records.push(record.bytes);
-            }
-        }
-        let mut builder = BundleBuilder::new(run.clone(), records)?;
-        loop {
-            let wanted = builder.wanted();
-            if wanted.is_empty() {
-                break;
-            }
-            let mut progressed = false;
-            for want in wanted {
-                progressed |= self.add_object(&mut builder, &want.digest).await?;
-            }
-            if !progressed {
-                // What is missing stays missing: the verifier names it and calls the bundle incomplete.
-                break;
-            }
-        }
-        let parse = |note: &str| Note::parse(note).map_err(|error| export(error.to_string()));
-        let origin = self.key.name().to_owned();
-        let sign = |checkpoint: Checkpoint| checkpoint.sign(&self.key).map_err(|error| export(error.to_string()));
-        let checkpoint = match &seal {
-            Some(seal) => parse(&seal.run_checkpoint)?,
-            None => sign(Checkpoint {
-                origin: pangolin_audit::chain::run_origin(&origin, run),
-                size: leaves.len() as u64,
-                root: merkle::root(&leaves),
-            })?,
-        };
-        let log = self.log_evidence(run, &summary, seal.as_ref(), &origin).await?;
-        let anchor = seal.as_ref().map(|seal| Anchor::local(seal.at));
-        Ok(builder.finish(&self.key.verifier_key(), &checkpoint, log, anchor)?)
-    }
-
-    async fn add_object(&self, builder: &mut BundleBuilder, digest: &Digest) -> Result<bool, RuntimeError> {
-        match self.blobs.get(digest, BLOB_BYTES_MAX).await {
-            Ok(bytes) => {
-                builder.add_object(&bytes)?;
-                Ok(true)
-            }
-            Err(BlobError::TooLarge { size, .. }) => {
-                builder.add_external(*digest, size)?;
-                Ok(true)
-            }
-            Err(BlobError::NotFound(_) | BlobError::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn log_evidence(
-        &self,
-        run: &RunId,
-        summary: &Summary,
-        seal: Option<&SealRecord>,
-        origin: &str,
-    ) -> Result<LogEvidence, RuntimeError> {
-        let export = |problem: String| RuntimeError::Export { run: run.clone(), problem };
-        let end = match seal {
-            Some(seal) => seal.seal_index + 1,
-            None => self.store.head(cells::LOG).await?.len,
-        };
-        let mut leaves = Vec::new();
-        let mut events = BTreeMap::new();
-        while (leaves.len() as u64) < end {
-            let page = self.store.read(cells::LOG, leaves.len() as u64, 4096).await?;
-            if page.is_empty() {
-                return Err(export("the deployment log is shorter than its checkpoint".to_owned()));
-            }
-            for record in page.into_iter().take_while(|record| record.seq < end) {
-                if record.seq == summary.log_index || seal.is_some_and(|seal| record.seq == seal.seal_index) {
-                    events.insert(record.seq, record.bytes);
-                }
-                leaves.push(record.hash);
-            }
-        }
-        let mut leaf = |index: u64| {
-            let event = events.remove(&index).ok_or_else(|| export(format!("leaf {index} of the deployment log is missing")))?;
-            let proof = merkle::inclusion_proof(&leaves, index).map_err(|error| export(error.to_string()))?;
-            Ok::<_, RuntimeError>(LeafEvidence { event, index, proof })
-        };
-        let admit = leaf(summary.log_index)?;
-        let seal_leaf = seal.map(|seal| leaf(seal.seal_index)).transpose()?;
-        let checkpoint = match seal {
-            Some(seal) => Note::parse(&seal.log_checkpoint).map_err(|error| export(error.to_string()))?,
-            None => Checkpoint { origin: origin.to_owned(), size: end, root: merkle::root(&leaves) }
-                .sign(&self.key)
-                .map_err(|error| export(error.to_string()))?,
-        };
-        Ok(LogEvidence { origin: origin.to_owned(), checkpoint, admit, seal: seal_leaf })
+        self.summary(run).await?;
+        Ok(export_bundle(&*self.store, &*self.blobs, &self.key, run).await?)
     }
 
     /// Runs one subagent as a run of its own and answers its result. Uses the daemon when one serves, else drives
