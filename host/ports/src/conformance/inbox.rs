@@ -26,6 +26,11 @@ const WAKE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs all checks.
 pub async fn suite(fresh: &Fresh<'_>) -> Report {
+    suite_with(fresh, WAKE_DEADLINE).await
+}
+
+/// Runs all checks; a wake-up that takes longer than `deadline` counts as lost.
+pub async fn suite_with(fresh: &Fresh<'_>, deadline: Duration) -> Report {
     let mut report = Report::default();
     report.run("messages_arrive_in_order", messages_arrive_in_order(fresh)).await;
     report.run("names_are_taken_for_ever", names_are_taken_for_ever(fresh)).await;
@@ -35,9 +40,9 @@ pub async fn suite(fresh: &Fresh<'_>) -> Report {
     report.run("first_answer_stays", first_answer_stays(fresh)).await;
     report.run("racing_answers_agree", racing_answers_agree(fresh)).await;
     report.run("answers_survive_reopening", answers_survive_reopening(fresh)).await;
-    report.run("changed_wakes", changed_wakes(fresh)).await;
-    report.run("no_wake_up_is_lost", no_wake_up_is_lost(fresh)).await;
-    report.run("settled_wakes", settled_wakes(fresh)).await;
+    report.run("changed_wakes", changed_wakes(fresh, deadline)).await;
+    report.run("no_wake_up_is_lost", no_wake_up_is_lost(fresh, deadline)).await;
+    report.run("settled_wakes", settled_wakes(fresh, deadline)).await;
     report
 }
 
@@ -239,14 +244,12 @@ async fn answers_survive_reopening(fresh: &Fresh<'_>) -> Outcome {
     Ok(())
 }
 
-async fn wakes(what: &str, future: impl Future<Output = ()>) -> Outcome {
-    tokio::time::timeout(WAKE_DEADLINE, future)
-        .await
-        .map_err(|_| Violation::new(format!("{what} did not wake")))
+async fn wakes(what: &str, deadline: Duration, future: impl Future<Output = ()>) -> Outcome {
+    tokio::time::timeout(deadline, future).await.map_err(|_| Violation::new(format!("{what} did not wake")))
 }
 
 /// A waiting daemon notices what somebody else sends.
-async fn changed_wakes(fresh: &Fresh<'_>) -> Outcome {
+async fn changed_wakes(fresh: &Fresh<'_>, deadline: Duration) -> Outcome {
     let place = fresh();
     let daemon = place.open().await;
     for round in 0..5 {
@@ -266,7 +269,7 @@ async fn changed_wakes(fresh: &Fresh<'_>) -> Outcome {
             if let Some(begin) = begin.take() {
                 let _ = begin.send(());
             }
-            wakes("changed", daemon.changed()).await?;
+            wakes("changed", deadline, daemon.changed()).await?;
         }
         sending.await??;
     }
@@ -274,7 +277,7 @@ async fn changed_wakes(fresh: &Fresh<'_>) -> Outcome {
 }
 
 /// A message sent between `waiting` and `changed` wakes, whoever else was woken by earlier ones.
-async fn no_wake_up_is_lost(fresh: &Fresh<'_>) -> Outcome {
+async fn no_wake_up_is_lost(fresh: &Fresh<'_>, deadline: Duration) -> Outcome {
     let place = fresh();
     let (daemon, sender) = (place.open().await, place.open().await);
     for round in 0..20 {
@@ -282,18 +285,18 @@ async fn no_wake_up_is_lost(fresh: &Fresh<'_>) -> Outcome {
         ensure!(!names(&*daemon, 1_000).await?.contains(&name), "a message is there before it was sent");
         sender.send(message(&name)).await?;
         while !names(&*daemon, 1_000).await?.contains(&name) {
-            wakes("changed", daemon.changed()).await?;
+            wakes("changed", deadline, daemon.changed()).await?;
         }
         // Sent and not returned by a `waiting` call: the very next `changed` must resolve.
         let late = format!("late{round}");
         sender.send(message(&late)).await?;
-        wakes("changed after a send", daemon.changed()).await?;
+        wakes("changed after a send", deadline, daemon.changed()).await?;
     }
     Ok(())
 }
 
 /// A sender notices the answer, also when it came before it started to wait.
-async fn settled_wakes(fresh: &Fresh<'_>) -> Outcome {
+async fn settled_wakes(fresh: &Fresh<'_>, deadline: Duration) -> Outcome {
     let place = fresh();
     let (sender, daemon) = (place.open().await, place.open().await);
     for round in 0..10 {
@@ -310,9 +313,9 @@ async fn settled_wakes(fresh: &Fresh<'_>) -> Outcome {
             settling.await??;
         }
         while sender.disposition(&name).await? == Some(Disposition::Waiting) {
-            wakes("settled", sender.settled(&name)).await?;
+            wakes("settled", deadline, sender.settled(&name)).await?;
         }
-        wakes("settled after the answer", sender.settled(&name)).await?;
+        wakes("settled after the answer", deadline, sender.settled(&name)).await?;
     }
     Ok(())
 }
