@@ -108,7 +108,7 @@ pub(crate) struct Init {
     /// Namespace of the deployment, part of every dispatch id [default: name of the directory]
     #[arg(long)]
     pub(crate) namespace: Option<String>,
-    /// Replace an existing pangolin.toml; keys and ledger are always kept
+    /// Replace an existing pangolin.toml, which is kept otherwise; keys and ledger are always kept
     #[arg(long)]
     pub(crate) force: bool,
 }

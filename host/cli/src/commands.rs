@@ -16,7 +16,7 @@ use crate::{args::Verb, context::Context, error::CliResult};
 /// Runs one verb.
 pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
     match verb {
-        Verb::Init(args) => init::run(context, args).await,
+        Verb::Init(args) => init::run(context, args),
         Verb::Doctor => doctor::run(context).await,
         Verb::Orch(verb) => orch::run(context, verb).await,
         Verb::Verify(args) => verify::run(context, &args),

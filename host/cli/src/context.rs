@@ -31,8 +31,8 @@ impl Context {
     }
 
     /// The deployment of [`Context::config`].
-    pub(crate) async fn deployment(&self) -> CliResult<Deployment> {
-        Ok(Deployment::open(self.config()?).await?)
+    pub(crate) fn deployment(&self) -> CliResult<Deployment> {
+        Ok(Deployment::open(self.config()?)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
-use pangolin_runtime::{config::ConfigError, registry::RegistryError};
+use pangolin_runtime::{config::ConfigError, deployment::RuntimeError, patches::PatchesError, registry::RegistryError};
 
 use crate::{
     exit::Exit,
@@ -100,23 +100,37 @@ where
     }
 }
 
-/// The mapping from library errors to exit codes and hints.
+/// The mapping from library errors to exit codes and hints. Transparent errors are not part of the chain, so their
+/// content is looked at from here.
 fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<String>) {
+    if let Some(PatchesError::Runtime(inner)) = cause.downcast_ref() {
+        return classify(inner, exit, hints);
+    }
+    if let Some(PatchesError::NoPatch { .. }) = cause.downcast_ref() {
+        *exit = Exit::NotFound;
+    }
+    match cause.downcast_ref() {
+        Some(RuntimeError::NotFound { .. }) => *exit = Exit::NotFound,
+        Some(RuntimeError::Config(inner)) => return classify(inner, exit, hints),
+        Some(RuntimeError::Registry(inner)) => return classify(inner, exit, hints),
+        Some(RuntimeError::Key(_) | RuntimeError::NoWorker(_)) => *exit = Exit::Usage,
+        Some(RuntimeError::Backend { .. }) => {
+            *exit = Exit::Usage;
+            hints.push("pangolin doctor checks every executor".to_owned());
+        }
+        _ => {}
+    }
     if let Some(error) = cause.downcast_ref::<ConfigError>() {
         *exit = Exit::Usage;
         if let ConfigError::Read { .. } = error {
             hints.push("`pangolin init` writes a configuration; --config names another file".to_owned());
         }
     }
-    if let Some(error) = cause.downcast_ref::<RegistryError>() {
-        match error {
-            RegistryError::NotFound { .. } => *exit = Exit::NotFound,
-            RegistryError::BadName { .. }
-            | RegistryError::BadReference { .. }
-            | RegistryError::Invalid { .. } => {
-                *exit = Exit::Usage;
-            }
-            _ => {}
-        }
+    match cause.downcast_ref() {
+        Some(RegistryError::NotFound { .. }) => *exit = Exit::NotFound,
+        Some(
+            RegistryError::BadName { .. } | RegistryError::BadReference { .. } | RegistryError::Invalid { .. },
+        ) => *exit = Exit::Usage,
+        _ => {}
     }
 }

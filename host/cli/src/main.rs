@@ -15,18 +15,6 @@ mod printer;
 mod table;
 mod watch;
 
-extern crate self as pangolin_runtime;
-#[path = "../../runtime/src/config.rs"]
-mod config;
-#[path = "../../runtime/src/registry.rs"]
-mod registry;
-mod rt;
-#[path = "../../runtime/src/secrets.rs"]
-mod secrets;
-#[path = "../../runtime/src/views.rs"]
-mod views;
-use rt::{Finding, RuntimeError, Severity, deployment, doctor, patches};
-
 use std::process::ExitCode;
 
 use clap::Parser as _;

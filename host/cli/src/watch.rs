@@ -9,7 +9,7 @@ pub(crate) mod terminal;
 use std::time::{Duration, Instant};
 
 use pangolin_core::ids::RunId;
-use pangolin_runtime::{RuntimeError, deployment::Deployment, views::RunView};
+use pangolin_runtime::{deployment::{Deployment, RuntimeError}, views::RunView};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{args::orch::Watch, context::Context, error::CliResult, exit::Exit, format, printer::Printer};
@@ -40,7 +40,7 @@ enum End {
 
 pub(crate) async fn run(context: &Context, args: Watch) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let style = style::Style::detect(printer, args.ascii);
     let first = first_view(context, &deployment, &args.run).await?;
     let show = if printer.is_terminal() && !printer.is_json() {
@@ -87,7 +87,7 @@ async fn first_view(context: &Context, deployment: &Deployment, run: &RunId) -> 
                 }
                 if !told {
                     told = true;
-                    let without = if deployment.daemon().await.is_none() {
+                    let without = if deployment.daemon().is_none() {
                         " (no daemon is serving: pangolin orch serve)"
                     } else {
                         ""
@@ -114,7 +114,7 @@ async fn follow(deployment: &Deployment, run: &RunId, first: RunView, mut show: 
             return Ok(End::Terminal(view));
         }
         let look = tokio::select! {
-            () = rested_change(deployment, looked + REST.max(cost * REST_FACTOR)) => true,
+            changed = rested_change(deployment, looked + REST.max(cost * REST_FACTOR)) => changed.map(|()| true)?,
             () = tokio::time::sleep(TICK) => false,
             _ = resized.recv() => false,
             _ = interrupt.recv() => return Ok(End::Stopped(view, Exit::Interrupted)),
@@ -128,9 +128,9 @@ async fn follow(deployment: &Deployment, run: &RunId, first: RunView, mut show: 
     }
 }
 
-async fn rested_change(deployment: &Deployment, not_before: Instant) {
+async fn rested_change(deployment: &Deployment, not_before: Instant) -> Result<(), RuntimeError> {
     tokio::time::sleep_until(not_before.into()).await;
-    deployment.changed().await;
+    deployment.changed().await
 }
 
 impl Show<'_> {

@@ -25,6 +25,8 @@ Examples:
     Cancel {
         /// Dispatch id (d-…)
         id: DispatchId,
+        #[command(flatten)]
+        actor: Actor,
     },
 }
 
@@ -36,13 +38,16 @@ pub(crate) struct Run {
     /// Configured executor [default: dispatch]
     #[arg(long, visible_alias = "target")]
     pub(crate) executor: Option<String>,
+    /// Configured queue [default: the first one]
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
     /// Registered env bundle, in merge order; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) env: Vec<String>,
     /// JSON input of the worker, or @file, or - for stdin
     #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
     pub(crate) input: String,
-    /// Capability in addition to the agent's own; repeatable
+    /// Capability instead of the agent's own, in overlay order; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) capability: Vec<String>,
     #[command(flatten)]

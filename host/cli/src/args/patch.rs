@@ -31,8 +31,8 @@ Examples:
     },
     /// Apply patches to a repository and check the result against the sealed tree
     #[command(
-        after_help = "Nothing is committed. Without an item all patches of items that are done and that no other
-item already contains are applied in plan order.
+        after_help = "The changes are staged, nothing is committed. Without an item the patches of all done items are applied
+in plan order, all or none. The repository must have no uncommitted changes.
 
 Examples:
   pangolin patch apply fanout-1/edit-alpha

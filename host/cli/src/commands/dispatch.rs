@@ -18,11 +18,13 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
     match verb {
         Dispatch::Run(args) => dispatch(context, args).await,
         Dispatch::Describe { id } => {
-            printer.json(&context.deployment().await?.dispatch_describe(&id).await?)?;
+            printer.json(&context.deployment()?.dispatch_describe(&id).await?)?;
             Ok(Exit::Ok)
         }
-        Dispatch::Cancel { id } => {
-            context.deployment().await?.dispatch_cancel(&id).await?;
+        Dispatch::Cancel { id, actor: flag } => {
+            let deployment = context.deployment()?;
+            let message = deployment.dispatch_cancel(&id, &actor(&flag)).await?;
+            super::orch::settle(context, &deployment, &message).await?;
             if printer.is_json() {
                 printer.json(&json!({ "dispatch": id, "requested": true }))?;
             } else {
@@ -40,10 +42,11 @@ async fn dispatch(context: &Context, args: Run) -> CliResult {
         subagent: args.subagent,
         executor: args.executor,
         env: args.env,
+        queue: args.queue,
         capabilities: args.capability,
         actor: actor(&args.actor),
     };
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let result = printer.progress("dispatching", deployment.dispatch_run(request)).await?;
     printer.json(&result)?;
     let done = result.get("status").and_then(Value::as_str) == Some("done");

@@ -2,7 +2,7 @@
 
 use pangolin_runtime::{
     config::ConfigError,
-    doctor::{self, Check, Status},
+    doctor::{self, Check, CheckStatus},
 };
 use serde_json::json;
 
@@ -19,14 +19,11 @@ pub(super) async fn run(context: &Context) -> CliResult {
     // Without any configuration the machine can still be checked; a broken one must be mended first.
     let config = match context.config() {
         Ok(config) => Some(config),
-        Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => {
-            printer.note("no pangolin.toml here: checking the machine only");
-            None
-        }
+        Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => None,
         Err(error) => return Err(error),
     };
     let checks = printer.progress("checking", doctor::run(config.as_ref())).await;
-    let failed = checks.iter().any(|check| check.status == Status::Fail);
+    let failed = checks.iter().any(|check| check.status == CheckStatus::Fail);
     if printer.is_json() {
         printer.json(&json!({ "ok": !failed, "checks": checks }))?;
     } else {
@@ -41,9 +38,9 @@ pub(super) async fn run(context: &Context) -> CliResult {
 fn print(context: &Context, check: &Check, widest: usize) -> CliResult<()> {
     let printer = &context.printer;
     let (role, word) = match check.status {
-        Status::Ok => (Role::Good, "ok  "),
-        Status::Warn => (Role::Warn, "warn"),
-        Status::Fail => (Role::Error, "FAIL"),
+        CheckStatus::Ok => (Role::Good, "ok  "),
+        CheckStatus::Warn => (Role::Warn, "warn"),
+        CheckStatus::Fail => (Role::Error, "FAIL"),
     };
     let mark = paint(role, word, printer.colour());
     printer.line(format_args!("{mark}  {}  {}", table::pad(&check.name, widest), one_line(&check.detail)))?;

@@ -6,6 +6,8 @@ mod plan;
 mod serve;
 mod status;
 
+use std::time::Duration;
+
 use pangolin_runtime::deployment::Deployment;
 use serde_json::json;
 
@@ -17,10 +19,13 @@ use crate::{
     watch,
 };
 
+/// How long a daemon may take to answer a request.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
 pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
     match verb {
         Orch::Serve => serve::run(context).await,
-        Orch::Validate { plan, queue } => plan::validate(context, &plan, queue.as_deref()).await,
+        Orch::Validate { plan, queue } => plan::validate(context, &plan, queue.as_deref()),
         Orch::Submit(args) => plan::submit(context, args).await,
         Orch::Runs { active } => status::runs(context, active).await,
         Orch::Status { run, ascii } => status::status(context, run, ascii).await,
@@ -33,21 +38,30 @@ pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
 
 async fn cancel(context: &Context, target: Target, flag: &Actor) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
-    deployment.cancel(&target.run, target.item.as_ref(), &actor(flag)).await?;
+    let deployment = context.deployment()?;
+    let message = deployment.cancel(&target.run, target.item.as_ref(), &actor(flag)).await?;
+    settle(context, &deployment, &message).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "item": target.item, "requested": true }))?;
     } else {
         let item = target.item.as_ref().map_or_else(String::new, |item| format!("/{item}"));
         printer.note(format_args!("cancel requested: {}{item}", target.run));
     }
-    warn_without_daemon(context, &deployment, "the request waits").await;
+    warn_without_daemon(context, &deployment, "the request waits");
     Ok(Exit::Ok)
 }
 
+/// Waits for the daemon's answer to a request, so that a refusal is an error of this command and not a secret.
+pub(super) async fn settle(context: &Context, deployment: &Deployment, message: &str) -> CliResult<()> {
+    if deployment.daemon().is_some() {
+        context.printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?;
+    }
+    Ok(())
+}
+
 /// Says so when nobody will act on a message.
-async fn warn_without_daemon(context: &Context, deployment: &Deployment, what: &str) {
-    if deployment.daemon().await.is_none() {
+pub(super) fn warn_without_daemon(context: &Context, deployment: &Deployment, what: &str) {
+    if deployment.daemon().is_none() {
         context.printer.note(format_args!("no daemon is serving this deployment: {what} until one starts"));
         context.printer.hint("pangolin orch serve");
     }

@@ -25,8 +25,8 @@ pub(super) async fn run(context: &Context, verb: Patch) -> CliResult {
 
 async fn list(context: &Context, target: Target) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
-    let patches = patches::list(&deployment, &target.run, target.item.as_ref()).await?;
+    let deployment = context.deployment()?;
+    let patches = patches::list(&deployment, &target.run, target.item.as_ref(), false).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "patches": patches }))?;
         return Ok(Exit::Ok);
@@ -44,12 +44,9 @@ async fn list(context: &Context, target: Target) -> CliResult {
 
 async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
-    let mut patches = patches::list(&deployment, &target.run, target.item.as_ref()).await?;
+    let deployment = context.deployment()?;
+    let mut patches = patches::list(&deployment, &target.run, target.item.as_ref(), attempt.is_some()).await?;
     patches.retain(|patch| attempt.is_none_or(|number| patch.attempt == number));
-    if attempt.is_none() {
-        keep_last_attempts(&mut patches);
-    }
     if patches.is_empty() {
         let of = attempt.map_or_else(String::new, |number| format!("attempt {number} of "));
         return Err(CliError::new(Exit::NotFound, format!("{of}{} left no patch", name(&target)))
@@ -58,7 +55,7 @@ async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliRes
     if printer.is_json() {
         let mut documents = Vec::new();
         for patch in &patches {
-            let bytes = patches::bytes(&deployment, &patch.digest).await?;
+            let bytes = deployment.blob(&patch.digest).await?;
             let mut document = serde_json::to_value(patch)?;
             document["text"] = json!(String::from_utf8_lossy(&bytes));
             document["textIsExact"] = json!(std::str::from_utf8(&bytes).is_ok());
@@ -71,14 +68,14 @@ async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliRes
         for line in summary(&target, patch, printer.stderr_colour()) {
             printer.note(line);
         }
-        printer.foreign(&patches::bytes(&deployment, &patch.digest).await?)?;
+        printer.foreign(&deployment.blob(&patch.digest).await?)?;
     }
     Ok(Exit::Ok)
 }
 
 async fn apply(context: &Context, args: Apply) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let options = ApplyOptions { three_way: args.three_way, check_only: args.check };
     let reports =
         patches::apply(&deployment, &args.target.run, args.target.item.as_ref(), &args.repo, options).await?;
@@ -86,36 +83,21 @@ async fn apply(context: &Context, args: Apply) -> CliResult {
         printer.json(&json!({ "run": args.target.run, "checkOnly": args.check, "applied": reports }))?;
         return Ok(Exit::Ok);
     }
-    if reports.is_empty() {
-        return Err(CliError::new(Exit::NotFound, format!("{} has no patch to apply", name(&args.target))));
-    }
     let verb = if args.check { "applies" } else { "applied" };
     for report in &reports {
-        printer.line(format_args!("{verb}  {}/{}", args.target.run, report.item))?;
-        for file in &report.files {
-            printer.line(format_args!("  {}", one_line(file)))?;
-        }
-        if !report.tree_matches && !args.check {
+        let files = format::count(report.files as u64, "file");
+        printer.line(format_args!("{verb}  {}/{}  {files}", args.target.run, report.item))?;
+        if report.tree_matches == Some(false) {
             printer.warn(format_args!(
-                "the repository differs from the sealed tree of {}: its base has moved on, or other changes are there",
+                "the patch of {} on the sealed base commit does not give the sealed tree; do not trust it",
                 report.item
             ));
         }
     }
     if !args.check {
-        printer.hint("nothing was committed; look at `git diff` first");
+        printer.hint("nothing was committed; look at it with `git diff --cached`");
     }
     Ok(Exit::Ok)
-}
-
-/// Keeps the last patch of each item, in the given order of items.
-fn keep_last_attempts(patches: &mut Vec<PatchInfo>) {
-    let mut last = std::collections::BTreeMap::new();
-    for patch in patches.iter() {
-        let attempt = last.entry(patch.item.clone()).or_insert(0);
-        *attempt = patch.attempt.max(*attempt);
-    }
-    patches.retain(|patch| last.get(&patch.item) == Some(&patch.attempt));
 }
 
 fn name(target: &Target) -> String {
@@ -134,12 +116,14 @@ fn summary(target: &Target, patch: &PatchInfo, colour: bool) -> Vec<String> {
         paint(Role::Bold, &heading, colour),
         patch.attempt,
         paint(role, &patch.status, colour),
-        format::bytes(patch.bytes),
+        format::bytes(patch.bytes as u64),
         paint(Role::Dim, &patch.digest.to_string(), colour),
     )];
     for file in &patch.files {
-        let change =
-            if file.binary { "binary".to_owned() } else { format!("+{} -{}", file.added, file.removed) };
+        let change = match (file.added, file.removed) {
+            (Some(added), Some(removed)) => format!("+{added} -{removed}"),
+            _ => "binary".to_owned(),
+        };
         lines.push(format!("  {}  {change}", one_line(&file.path)));
     }
     for flag in &patch.flags {

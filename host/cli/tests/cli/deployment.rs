@@ -1,1 +1,196 @@
 //! Verbs on a deployment without a daemon.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::json;
+
+use crate::harness::Place;
+
+fn initialised() -> Place {
+    let place = Place::new();
+    place.run(&["init", "--namespace", "test"]).code(0);
+    place
+}
+
+fn plan(id: &str) -> String {
+    json!({ "id": id, "queue": "default", "items": [{
+        "id": "a", "executor": "dispatch", "inputs": { "subagent": "nobody" }, "depends_on": [], "resourceLocks": [],
+    }] })
+    .to_string()
+}
+
+#[test]
+fn init_creates_a_private_key_once_and_keeps_what_is_there() {
+    let place = Place::new();
+    let first = place.run(&["init", "sub", "--json"]).code(0).json();
+    let vkey = first["vkey"].as_str().unwrap().to_owned();
+    assert!(vkey.split('+').count() >= 3, "{vkey}");
+    assert!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"sub\""));
+    for file in first["files"].as_array().unwrap() {
+        let path = place.path().join(file.as_str().unwrap());
+        assert!(path.exists(), "{file}");
+        if path.extension().is_some_and(|extension| extension == "key") {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        }
+    }
+    let own = "namespace = \"mine\"\n[queues.default]\nconcurrency = 1\n[executors.dispatch]\nbackend = \"process\"\n";
+    place.write("sub/pangolin.toml", own);
+    let again = place.run(&["init", "sub", "--json"]).code(0).json();
+    assert_eq!(again["vkey"], vkey.as_str());
+    assert_eq!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap(), own);
+    place.run(&["init", "sub", "--force", "--namespace", "new"]).code(0);
+    assert!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"new\""));
+    // The published key file is a key file for the verifier.
+    place.write("bundle.json", "{}");
+    place.run(&["verify", "bundle.json", "--key", "sub/.pangolin/keys/deployment.vkey"]).code(1);
+}
+
+#[test]
+fn an_empty_deployment_answers_and_knows_what_it_does_not_have() {
+    let place = initialised();
+    place.run(&["orch", "runs"]).code(0).says(&["no run was submitted yet"]);
+    assert_eq!(place.run(&["orch", "runs", "--json"]).code(0).json()["runs"], json!([]));
+    place.run(&["orch", "status"]).code(0).says(&["no run is active"]);
+    for verb in [
+        &["orch", "status", "r"][..],
+        &["orch", "watch", "r"],
+        &["orch", "cancel", "r"],
+        &["orch", "audit", "r"],
+        &["orch", "logs", "r/a"],
+        &["patch", "list", "r"],
+        &["patch", "show", "r/a"],
+        &["dispatch", "describe", "d-1"],
+        &["dispatch", "cancel", "d-1"],
+        &["subagent", "get", "nobody"],
+        &["env", "get", "nobody"],
+    ] {
+        let output = place.run(verb).code(5).says(&["error: "]);
+        assert_eq!(output.stdout, "", "{verb:?}");
+    }
+}
+
+#[test]
+fn a_directory_below_the_configuration_will_do() {
+    let place = initialised();
+    fs::create_dir_all(place.path().join("deep/er")).unwrap();
+    let mut command = place.command(&["orch", "runs"]);
+    let output = command.current_dir(place.path().join("deep/er")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn plans_are_checked_with_pointers_and_hints() {
+    let place = initialised();
+    place.write("good.json", plan("r"));
+    let bad = json!({ "id": "r", "queue": "nowhere", "items": [
+        { "id": "a", "executor": "x", "inputs": {}, "depends_on": ["zzz"], "resourceLocks": [] },
+    ] });
+    place.write("bad.json", bad.to_string());
+    assert_eq!(place.run(&["orch", "validate", "good.json"]).code(0).stdout, "valid: 1 item\n");
+    let output = place.run(&["orch", "validate", "bad.json"]).code(1);
+    assert_eq!(output.stdout, "");
+    output.says(&["/queue", "/items/0/executor", "/items/0/depends_on/0", "hint:", "bad.json cannot be run: 3 errors"]);
+    let report = place.run(&["orch", "validate", "bad.json", "--json"]).code(1).json();
+    assert_eq!((report["valid"].as_bool(), report["findings"].as_array().map(Vec::len)), (Some(false), Some(3)));
+    place.run(&["orch", "validate", "missing.json"]).code(2).says(&["cannot read missing.json"]);
+    place.run(&["orch", "validate", "good.json", "--queue", "nowhere"]).code(1).says(&["nowhere"]);
+}
+
+#[test]
+fn a_submission_without_a_daemon_is_queued() {
+    let place = initialised();
+    let output = place.run_with_stdin(&["orch", "submit", "-"], plan("from-stdin").as_bytes()).code(0);
+    assert_eq!(output.stdout, "from-stdin\n");
+    output.says(&["no daemon is serving", "the run is queued", "hint: pangolin orch serve"]);
+    place.write("plan.json", plan("r"));
+    let quiet = place.run(&["orch", "submit", "plan.json", "-q"]).code(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("r\n", ""));
+    let answer = place.run(&["orch", "submit", "plan.json", "--json"]).code(0).json();
+    assert_eq!((answer["run"].as_str(), answer["state"].as_str()), (Some("r"), Some("queued")));
+    place.write("bad.json", "{");
+    let answer = place.run(&["orch", "submit", "bad.json", "--json"]).code(1).json();
+    assert_eq!(answer["state"], "rejected");
+}
+
+#[test]
+fn artifacts_are_registered_listed_and_shown() {
+    let place = initialised();
+    place.write("cap/tools/run.sh", "#!/bin/sh\n");
+    fs::set_permissions(place.path().join("cap/tools/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let pinned = place.run(&["capabilities", "register", "--name", "tools", "--from", "cap"]).code(0).stdout;
+    assert!(pinned.starts_with("pangolin://test/capability/tools/sha256:"), "{pinned}");
+    let shown = place.run(&["capabilities", "get", "tools"]).code(0).json();
+    assert_eq!(shown["document"]["files"][0], json!({ "path": "tools/run.sh", "bytes": 10, "executable": true }));
+    assert_eq!(place.run(&["capabilities", "get", pinned.trim()]).code(0).json()["document"], shown["document"]);
+
+    let toml = "name = 'fixer'\ncapabilities = ['tools']\npromptTemplate = 'Fix {{file}}'\n\
+                [adapter]\nid = 'command'\nparams = { argv = ['sh'] }\n";
+    place.write("fixer.toml", toml);
+    place.run(&["subagent", "register", "--from", "fixer.toml"]).code(0);
+    let same = json!({ "capabilities": ["tools"], "promptTemplate": "Fix {{file}}",
+        "adapter": { "id": "command", "params": { "argv": ["sh"] } } });
+    place.write("fixer.json", same.to_string());
+    place.run(&["subagent", "register", "--name", "fixer", "--from", "fixer.json"]).code(0);
+    let flags =
+        ["--name", "fixer", "--adapter", "command", "--param", "argv=[\"sh\"]", "--capability", "tools", "--prompt-template"];
+    let arguments: Vec<&str> = ["subagent", "register"].into_iter().chain(flags).chain(["Fix {{file}}"]).collect();
+    let registered = place.run(&arguments).code(0);
+    let shown = place.run(&["subagent", "get", "fixer"]).code(0).json();
+    assert_eq!(registered.stdout.trim(), shown["pinned"], "all three ways give the same bytes");
+    assert_eq!(shown["document"]["capabilities"][0]["name"], "tools");
+    let listed = place.run(&["subagent", "list"]).code(0).stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+
+    place.write("lost.toml", "name = 'lost'\ncapabilities = ['x', 'y']\nadapter = { id = 'command' }\n");
+    place.run(&["subagent", "register", "--from", "lost.toml"]).code(5).says(&["not registered: x, y"]);
+    place.write("typo.toml", "name = 'typo'\nsytemPrompt = ''\nadapter = { id = 'command' }\n");
+    place.run(&["subagent", "register", "--from", "typo.toml"]).code(2).says(&["typo.toml", "sytemPrompt", "hint:"]);
+    place.run(&["subagent", "register", "--name", "other", "--from", "fixer.toml"]).code(2).says(&["name = \"fixer\""]);
+
+    place.write("p.json", r#"{"schemaVersion":1,"id":"ci.test","blocks":[{"kind":"agent"}]}"#);
+    place.run(&["pipeline", "register", "p.json"]).code(0);
+    assert_eq!(place.run(&["pipeline", "get", "ci.test"]).code(0).json()["document"]["id"], "ci.test");
+}
+
+#[test]
+fn secrets_never_reach_the_ledger_or_the_output() {
+    let place = initialised();
+    let arguments = ["env", "register", "--name", "models", "--value", "CI=1", "--secret", "TOKEN=inline:-"];
+    place.run_with_stdin(&arguments, b"s3cret-value\n").code(0);
+    let shown = place.run(&["env", "get", "models"]).code(0);
+    assert_eq!(shown.json()["document"]["secrets"]["TOKEN"], "local-secret://models.TOKEN");
+    assert!(!shown.stdout.contains("s3cret"));
+    let file = place.path().join(".pangolin/secrets/models.TOKEN");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "s3cret-value");
+
+    let leak = place.run(&["env", "register", "--name", "x", "--secret", "s3cret-without-name"]).code(2);
+    assert!(!leak.stderr.contains("the value"), "{}", leak.stderr);
+    place
+        .run(&["env", "register", "--name", "x", "--value", "KEY=ghp_0123456789abcdef0123"])
+        .code(2)
+        .says(&["env \"x\" has 1 problem", "looks like a GitHub token"]);
+    place.run(&["env", "register", "--name", "x", "--secret", "A=vault://y"]).code(2).says(&["vault://y"]);
+    place.run(&["env", "register", "--name", "x"]).code(2);
+    place.write("leaky/config", "token=ghp_0123456789abcdef0123\n");
+    place.run(&["capabilities", "register", "--name", "leaky", "--from", "leaky"]).code(2).says(&["looks like a GitHub token"]);
+    fs::create_dir(place.path().join("void")).unwrap();
+    place.run(&["capabilities", "register", "--name", "void", "--from", "void"]).code(2).says(&["contains no file"]);
+}
+
+#[test]
+fn doctor_names_what_is_missing() {
+    let place = Place::new();
+    let without = place.run(&["doctor", "--json"]).code(1).json();
+    let failed = |report: &serde_json::Value, name: &str| {
+        report["checks"].as_array().unwrap().iter().any(|check| check["name"] == name && check["status"] == "fail")
+    };
+    assert!(failed(&without, "configuration"), "{without:#}");
+    let place = initialised();
+    let mut command = place.command(&["doctor", "--json"]);
+    let output = command.env("PANGOLIN_WORKER", "/nowhere/pangolin-worker").output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), report["ok"].as_bool()), (Some(1), Some(false)));
+    assert!(failed(&report, "worker program"), "{report:#}");
+    assert!(!failed(&report, "ledger") && !failed(&report, "signing key"), "{report:#}");
+}

@@ -9,7 +9,7 @@ use crate::{commands::verify, context::Context, error::CliResult, exit::Exit, fi
 
 pub(super) async fn run(context: &Context, run: &RunId, out: Option<&Path>) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let bundle = printer.progress("assembling the bundle", deployment.bundle(run)).await?;
     // The deployment's own key, not the one that the bundle brings along.
     let report = verify_bundle(&bundle, &Trust::parse(&deployment.vkey())?);

@@ -2,10 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use pangolin_runtime::{
-    Finding, RuntimeError, Severity,
-    deployment::{Admission, SubmitOptions},
-};
+use pangolin_core::validate::{Finding, Severity};
+use pangolin_runtime::deployment::{RuntimeError, SubmitOptions};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,11 +15,11 @@ use crate::{
     printer::{Printer, Role, one_line},
 };
 
-pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
+pub(super) fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(plan)?;
-    let deployment = context.deployment().await?;
-    let (items, findings) = match deployment.validate(&bytes, queue).await {
+    let deployment = context.deployment()?;
+    let (items, findings) = match deployment.validate(&bytes, queue) {
         Ok(validated) => (Some(validated.items), validated.warnings),
         Err(findings) => (None, findings),
     };
@@ -48,50 +46,48 @@ pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>
 pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(&args.plan)?;
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let options = SubmitOptions { queue: args.queue, actor: actor(&args.actor) };
-    let run = match deployment.submit(&bytes, options).await {
-        Ok(run) => run,
-        Err(RuntimeError::Rejected { findings, .. }) => return rejected(printer, &args.plan, &findings),
+    let submission = match deployment.submit(&bytes, options).await {
+        Ok(submission) => submission,
+        Err(RuntimeError::Rejected { reason, findings }) => return rejected(printer, &args.plan, &reason, &findings),
         Err(error) => return Err(error.into()),
     };
+    let run = &submission.run;
     if !printer.is_json() {
-        printer.line(&run)?;
+        printer.line(run)?;
     }
-    let admission = if deployment.daemon().await.is_some() {
-        let wait = deployment.receipt(&run, Duration::from_secs(args.wait));
+    let serving = deployment.daemon().is_some();
+    let mut receipt = None;
+    if serving {
+        let wait = deployment.answer(&submission.message, Duration::from_secs(args.wait));
         match printer.progress("waiting for the admission receipt", wait).await {
-            Err(RuntimeError::Rejected { findings, .. }) => return rejected(printer, &args.plan, &findings),
-            answer => answer?,
+            Ok(answer) => receipt = answer.and_then(|answer| answer.receipt),
+            Err(RuntimeError::Rejected { reason, findings }) => {
+                return rejected(printer, &args.plan, &reason, &findings);
+            }
+            Err(error) => return Err(error.into()),
         }
-    } else {
-        None
-    };
+    }
     if printer.is_json() {
-        let state = if admission.is_some() { "admitted" } else { "queued" };
-        let mut document = json!({ "run": run, "state": state });
-        if let Some(admission) = admission {
-            document["receipt"] = admission.receipt;
+        let mut document = json!({ "run": run, "state": if receipt.is_some() { "admitted" } else { "queued" } });
+        if let Some(receipt) = receipt {
+            document["receipt"] = receipt;
         }
         printer.json(&document)?;
         return Ok(Exit::Ok);
     }
-    match admission {
-        Some(admission) => print_receipt(printer, &admission),
-        None => {
-            super::warn_without_daemon(context, &deployment, "the run is queued").await;
-            if deployment.daemon().await.is_some() {
-                printer.note("queued; the daemon has not admitted the run yet");
-            }
-        }
+    match receipt {
+        Some(receipt) => print_receipt(printer, &receipt),
+        None if serving => printer.note("queued: the daemon has not answered yet"),
+        None => super::warn_without_daemon(context, &deployment, "the run is queued"),
     }
     printer.hint(format_args!("pangolin orch watch {run}"));
     Ok(Exit::Ok)
 }
 
 /// The receipt in words: index of the admission leaf and the checkpoint that includes it.
-fn print_receipt(printer: &Printer, admission: &Admission) {
-    let receipt = &admission.receipt;
+fn print_receipt(printer: &Printer, receipt: &Value) {
     let index = receipt.get("index").and_then(Value::as_u64);
     let note = receipt.get("checkpoint").and_then(Value::as_str).unwrap_or_default();
     // C2SP tlog-checkpoint: origin, size and root are the first three lines.
@@ -107,44 +103,29 @@ fn print_receipt(printer: &Printer, admission: &Admission) {
     }
 }
 
-fn rejected(printer: &Printer, plan: &Path, findings: &[Finding]) -> CliResult {
+fn rejected(printer: &Printer, plan: &Path, reason: &str, findings: &[Finding]) -> CliResult {
     if printer.is_json() {
-        printer.json(&json!({ "state": "rejected", "findings": findings_json(findings) }))?;
+        printer.json(&json!({ "state": "rejected", "reason": reason, "findings": findings_json(findings) }))?;
         return Ok(Exit::Failed);
     }
     print_findings(printer, findings);
-    Err(invalid(plan, findings))
+    Err(match findings {
+        [] => CliError::new(Exit::Failed, format!("{} was rejected: {}", name(plan), one_line(reason))),
+        findings => invalid(plan, findings),
+    })
+}
+
+fn name(plan: &Path) -> String {
+    if plan == Path::new("-") { "the plan".to_owned() } else { plan.display().to_string() }
 }
 
 fn invalid(plan: &Path, findings: &[Finding]) -> CliError {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    let place = if plan == Path::new("-") { "the plan".to_owned() } else { plan.display().to_string() };
-    CliError::new(Exit::Failed, format!("{place} cannot be run: {}", format::count(errors as u64, "error")))
+    CliError::new(Exit::Failed, format!("{} cannot be run: {}", name(plan), format::count(errors as u64, "error")))
 }
 
 fn findings_json(findings: &[Finding]) -> Value {
-    findings
-        .iter()
-        .map(|finding| {
-            let mut object = json!({
-                "pointer": finding.pointer,
-                "code": finding.code,
-                "severity": word(finding.severity),
-                "message": finding.message,
-            });
-            if let Some(hint) = &finding.hint {
-                object["hint"] = json!(hint);
-            }
-            object
-        })
-        .collect()
-}
-
-const fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    }
+    json!(findings)
 }
 
 /// Each finding with its JSON pointer and hint on stderr.

@@ -1,6 +1,5 @@
 //! `pangolin orch serve`.
 
-use pangolin_runtime::deployment::ServeOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{context::Context, error::CliResult, exit::Exit};
@@ -11,7 +10,7 @@ pub(super) async fn run(context: &Context) -> CliResult {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let printer = context.printer.clone();
     let shutdown_printer = printer.clone();
     let shutdown = async move {
@@ -31,10 +30,13 @@ pub(super) async fn run(context: &Context) -> CliResult {
             }
         });
     };
-    let on_ready = Box::new(move || {
-        printer.note(format_args!("serving (pid {}); Ctrl-C or SIGTERM stops it", std::process::id()));
-    });
-    deployment.serve(ServeOptions { on_ready: Some(on_ready) }, shutdown).await?;
+    let pid = std::process::id();
+    match deployment.daemon() {
+        Some(leader) => printer.note(format_args!("standing by (pid {pid}): process {leader} serves this deployment")),
+        None => printer.note(format_args!("starting (pid {pid})")),
+    }
+    let on_lead = move || printer.note(format_args!("serving (pid {pid}); Ctrl-C or SIGTERM stops it"));
+    deployment.serve(on_lead, shutdown).await?;
     context.printer.note("stopped");
     Ok(Exit::Ok)
 }

@@ -27,7 +27,7 @@ pub(super) async fn register(
     if values.is_empty() && secrets.is_empty() {
         return Err(CliError::new(Exit::Usage, "an env bundle needs at least one --value or --secret"));
     }
-    let deployment = context.deployment().await?;
+    let deployment = context.deployment()?;
     let mut doc =
         EnvDoc { name: name.to_owned(), values: collect(values, "--value")?, secrets: BTreeMap::new() };
     for (variable, reference) in collect(secrets, "--secret")? {

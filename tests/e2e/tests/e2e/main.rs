@@ -1,0 +1,6 @@
+//! Whole commands against a real daemon and real workers. One module per part of the story.
+
+mod control;
+mod faults;
+mod terminal;
+mod tutorial;
