@@ -6,7 +6,7 @@ use std::{
 };
 
 use pangolin_core::ids::Digest;
-use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::ResourceTableError};
 
 use crate::{
     engine::{PluginHost, STACK_BYTES},
@@ -122,6 +122,9 @@ impl Call {
         if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
             return Failure::GuestExit { status: exit.0 };
         }
+        if let Some(ResourceTableError::Full) = error.downcast_ref() {
+            return self.handles();
+        }
         let state = self.store.data();
         let memory = state.limiter.refused.map(|wanted| Failure::MemoryLimit {
             wanted_bytes: wanted as u64,
@@ -141,6 +144,11 @@ impl Call {
         }
     }
 
+    fn handles(&self) -> Failure {
+        let cap = self.limits.handles as u64;
+        Failure::OutputLimit { what: "the number of handles".into(), size: cap + 1, cap }
+    }
+
     /// The engine has no type for these two, only a text.
     fn by_text(&self, error: &wasmtime::Error) -> Failure {
         let text = format!("{error:#}");
@@ -152,11 +160,8 @@ impl Call {
                 cap,
             };
         }
-        if text.contains("handle")
-            && (text.contains("limit") || text.contains("full") || text.contains("maximum"))
-        {
-            let cap = self.limits.handles as u64;
-            return Failure::OutputLimit { what: "the number of handles".into(), size: cap + 1, cap };
+        if text.contains("handle limit exceeded") {
+            return self.handles();
         }
         Failure::GuestAbort { trap: text }
     }

@@ -1,0 +1,231 @@
+//! What a guest may not do, and how the failure is named.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use pangolin_core::ids::ItemId;
+use pangolin_plugin_host::{
+    Failure, ItemPhase, Limits, PatternComponent, PluginError, RunItem, RunView, StepOutcome,
+};
+
+fn view(params: &str, seed: u64) -> Arc<RunView> {
+    Arc::new(RunView { run_id: "run-1".into(), params_json: params.into(), seed, ..RunView::default() })
+}
+
+fn hostile(limits: Limits) -> PatternComponent {
+    support::shared_host().load_pattern_with(&support::guest("pangolin-test-hostile"), limits).unwrap()
+}
+
+async fn step(what: &str, limits: Limits) -> Result<StepOutcome, PluginError> {
+    hostile(limits).step(&view(what, 1)).await
+}
+
+async fn failure(what: &str, limits: Limits) -> Failure {
+    step(what, limits).await.expect_err("must fail").failure
+}
+
+#[tokio::test]
+async fn an_endless_loop_runs_out_of_fuel() {
+    let limits = Limits { fuel_base: 1_000_000, ..Limits::pure() };
+    let error = step("spin", limits).await.unwrap_err();
+    assert_eq!(error.failure, Failure::CpuBudget { budget: 1_000_000 });
+    assert_eq!(error.code(), "cpu-budget");
+    let text = error.to_string();
+    assert!(text.contains("plugin sha256:") && text.contains("1000000 units"), "{text}");
+}
+
+#[tokio::test]
+async fn an_endless_loop_with_endless_fuel_meets_its_deadline() {
+    let limits = Limits {
+        fuel_base: u64::MAX,
+        fuel_max: u64::MAX,
+        wall: Duration::from_millis(120),
+        ..Limits::pure()
+    };
+    let started = std::time::Instant::now();
+    assert_eq!(failure("spin", limits).await, Failure::Deadline { limit_ms: 120 });
+    assert!(started.elapsed() >= Duration::from_millis(120));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_busy_guest_gives_the_thread_back() {
+    let limits = Limits {
+        fuel_base: u64::MAX,
+        fuel_max: u64::MAX,
+        wall: Duration::from_millis(300),
+        ..Limits::pure()
+    };
+    let pattern = hostile(limits);
+    let input = view("spin", 1);
+    let others = async {
+        let mut turns = 0;
+        loop {
+            tokio::task::yield_now().await;
+            turns += 1;
+            if turns >= 5 {
+                return turns;
+            }
+        }
+    };
+    // On one thread: the other future only ends before the guest does when the guest yields.
+    tokio::select! {
+        biased;
+        result = pattern.step(&input) => panic!("the guest kept the thread: {result:?}"),
+        turns = others => assert_eq!(turns, 5),
+    }
+}
+
+#[tokio::test]
+async fn a_memory_bomb_is_told_from_a_panic() {
+    let limits = Limits { memory_bytes: 16 << 20, ..Limits::pure() };
+    match failure("memory", limits).await {
+        Failure::MemoryLimit { wanted_bytes, limit_bytes } => {
+            assert_eq!(limit_bytes, 16 << 20);
+            assert!(wanted_bytes > limit_bytes, "{wanted_bytes}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_panic_comes_with_its_words() {
+    match failure("panic", Limits::pure()).await {
+        Failure::GuestPanic { message } => {
+            assert!(message.contains("words of the panic") && message.contains("lib.rs"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_other_endings_have_their_names() {
+    assert_eq!(failure("exit", Limits::pure()).await, Failure::GuestExit { status: 1 });
+    assert_eq!(failure("recurse", Limits::pure()).await, Failure::Stack { limit_bytes: 512 << 10 });
+    assert!(matches!(failure("abort", Limits::pure()).await, Failure::GuestAbort { .. }));
+    let fault = failure("fault nothing helps", Limits::pure()).await;
+    let Failure::Fault { code, message, retryable: false, detail: None } = fault else { panic!("{fault:?}") };
+    assert_eq!((code.as_str(), message.as_str()), ("no-idea", "nothing helps"));
+}
+
+#[tokio::test]
+async fn output_and_handles_are_capped() {
+    let limits = Limits { output_pieces: 20, ..Limits::pure() };
+    match failure("spawn 100", limits).await {
+        Failure::OutputLimit { what, size: 21, cap: 20 } => assert!(what.contains("decisions"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    let limits = Limits { output_bytes: 100, ..Limits::pure() };
+    assert_eq!(failure("spawn 100", limits).await.code(), "output-limit");
+    let error = failure("specs", Limits::pure()).await;
+    assert_eq!(error.code(), "output-limit", "{error}");
+    // A flood of log lines is dropped, not an error.
+    step("log", Limits { fuel_base: 1 << 40, fuel_max: 1 << 40, ..Limits::pure() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_call_does_not_poison_the_next() {
+    let pattern = hostile(Limits::pure());
+    assert!(pattern.step(&view("panic", 1)).await.is_err());
+    let outcome = pattern.step(&view("spawn 2", 1)).await.unwrap();
+    assert_eq!(outcome.decisions.spawned.len(), 2);
+}
+
+#[tokio::test]
+async fn decisions_arrive_whole_and_bad_ones_are_refused() {
+    let outcome = step("spawn 3", Limits::pure()).await.unwrap();
+    let decisions = outcome.decisions;
+    assert!(decisions.close);
+    assert_eq!(decisions.explanations[2], ("item-2".into(), "asked to".into()));
+    let last = &decisions.spawned[2];
+    assert_eq!(last.id.as_str(), "item-2");
+    assert_eq!(last.inputs["n"], 2);
+    assert_eq!(last.depends_on[0].as_str(), "first");
+    assert_eq!(last.needs["from"].from.as_str(), "first");
+    assert_eq!(last.locks, ["l"]);
+    assert!(outcome.bill.fuel > 0 && outcome.bill.peak_memory_bytes > 0);
+
+    let refused = step("refusals", Limits::pure()).await.unwrap().decisions;
+    assert!(refused.spawned.is_empty());
+    let reasons: Vec<&str> = refused.explanations.iter().map(|entry| entry.1.as_str()).collect();
+    assert!(reasons[0].contains("id"), "{reasons:?}");
+    assert!(reasons[1].contains("executor is empty"), "{reasons:?}");
+    assert!(reasons[2].contains("not JSON"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn equal_seeds_give_equal_steps() {
+    let pattern = hostile(Limits::pure());
+    let order = async |seed| {
+        let outcome = pattern.step(&view("order", seed)).await.unwrap();
+        (outcome.decisions.explanations[0].1.clone(), outcome.bill.fuel)
+    };
+    assert_eq!(order(1).await, order(1).await);
+    assert_ne!(order(1).await.0, order(2).await.0);
+}
+
+#[tokio::test]
+async fn pages_of_any_size_show_the_same_run() {
+    let items: Vec<RunItem> = (0..2_500)
+        .map(|index| RunItem {
+            id: ItemId::new(format!("item-{index}")).unwrap(),
+            phase: ItemPhase::Succeeded,
+            state: "done".into(),
+            attempts: 2,
+            executor: "dispatch".into(),
+            depends_on: vec![],
+            verify_passed: None,
+            output_keys: vec![],
+            inputs: Default::default(),
+            attrs: Default::default(),
+        })
+        .collect();
+    let pattern = hostile(Limits::pure());
+    for size in [1, 7, 1_024, 100_000] {
+        let view = RunView {
+            params_json: format!("count {size}"),
+            items: items.clone(),
+            changed: vec![3, 5],
+            ..RunView::default()
+        };
+        let outcome = pattern.step(&Arc::new(view)).await.unwrap();
+        assert_eq!(outcome.decisions.explanations[0].1, "2500 5000 2", "page of {size}");
+    }
+}
+
+#[test]
+fn imports_outside_the_contract_are_refused_with_the_list() {
+    let error = support::shared_host().load_pattern(&support::guest("pangolin-test-outside")).err().unwrap();
+    match &error.failure {
+        Failure::Refused { capability, subject, .. } => {
+            assert_eq!(capability, "import");
+            assert!(subject.contains("wasi:clocks/wall-clock"), "{subject}");
+            assert!(subject.contains("wasi:filesystem/types"), "{subject}");
+            assert!(!subject.contains("wasi:cli"), "{subject}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_component_of_another_world_is_a_mismatch() {
+    let adapter = pangolin_builtin_plugins::adapter("command").unwrap();
+    let error = support::shared_host().load_pattern(adapter).err().unwrap();
+    assert_eq!(error.code(), "refused", "{error}");
+    let empty = wat::parse_str("(component)").unwrap();
+    let error = support::shared_host().load_pattern(&empty).err().unwrap();
+    assert_eq!(error.code(), "contract-mismatch", "{error}");
+    let module = wat::parse_str("(module)").unwrap();
+    assert_eq!(support::shared_host().load_pattern(&module).err().unwrap().code(), "not-compiled");
+    assert_eq!(support::shared_host().load_pattern(b"nonsense").err().unwrap().code(), "not-compiled");
+}
+
+#[tokio::test]
+async fn the_static_pattern_decides_nothing() {
+    let host = support::shared_host();
+    let pattern = host.load_pattern(pangolin_builtin_plugins::pattern("static-dag").unwrap()).unwrap();
+    assert!(!pattern.has_planner());
+    assert_eq!(pattern.plan(&view("{}", 1)).await.unwrap(), None);
+    let outcome = pattern.step(&view("{}", 1)).await.unwrap();
+    assert_eq!(outcome.decisions, Default::default());
+}

@@ -1,0 +1,81 @@
+//! Shared by the tests of this folder.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use pangolin_plugin_host::{AdapterTask, CacheKey, PluginHost};
+
+/// A host with an empty cache of its own.
+pub(crate) struct Fixture {
+    pub(crate) host: PluginHost,
+    pub(crate) cache: tempfile::TempDir,
+}
+
+pub(crate) fn fixture() -> Fixture {
+    let cache = tempfile::tempdir().unwrap();
+    let host = PluginHost::new(&cache.path().join("aot"), CacheKey::from_bytes([7; 32])).unwrap();
+    Fixture { host, cache }
+}
+
+/// A host over the cache that all tests of this machine share, because compiling takes the most time.
+pub(crate) fn shared_host() -> PluginHost {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache");
+    PluginHost::new(&dir, CacheKey::from_bytes([7; 32])).unwrap()
+}
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Builds a guest of `plugins/test-guests`.
+pub(crate) fn guest(package: &str) -> Vec<u8> {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let plugins = repository().join("plugins");
+    BUILT.get_or_init(|| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name != "CARGO_HOME"
+                && (name.starts_with("CARGO_") || name.starts_with("RUSTC") || name == "RUSTFLAGS")
+            {
+                command.env_remove(name);
+            }
+        }
+        let output = command
+            .current_dir(&plugins)
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--target",
+                "wasm32-wasip2",
+                "--target-dir",
+                "target/guests",
+            ])
+            .args(["-p", "pangolin-test-hostile", "-p", "pangolin-test-outside"])
+            .output()
+            .expect("cargo starts");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "building plugins/test-guests failed:\n{log}");
+    });
+    let file = format!("target/guests/wasm32-wasip2/release/{}.wasm", package.replace('-', "_"));
+    std::fs::read(plugins.join(file)).unwrap()
+}
+
+pub(crate) fn task(adapter: &str, attrs: &[(&str, &str)]) -> AdapterTask {
+    AdapterTask {
+        adapter: adapter.into(),
+        prompt: "fix it".into(),
+        workspace: "/workspace".into(),
+        timeout_seconds: 60,
+        input_json: r#"{"file":"alpha.ts","deep":{"n":[10,20]}}"#.into(),
+        attrs: attrs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect::<BTreeMap<_, _>>(),
+        ..AdapterTask::default()
+    }
+}
