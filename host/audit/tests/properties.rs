@@ -366,7 +366,7 @@ fn near_misses_of_an_entry_are_told_apart() {
             matches!(error, DecodeError::UnknownVersion(2))
         }),
         (r#"{"at":5,"actor":"engine","kind":"run.closed","run":"r","seq":0,"v":1}"#, |error| {
-            matches!(error, DecodeError::Canon(CanonError::NotCanonical { byte: 2 }))
+            matches!(error, DecodeError::Canon(CanonError::NotCanonical { byte: 3 }))
         }),
         (r#"{"actor":"engine","at":5,"at":5,"kind":"run.closed","run":"r","seq":0,"v":1}"#, |error| {
             matches!(error, DecodeError::Canon(_))
