@@ -1,5 +1,7 @@
 //! Full disks, missing rights, leftovers and modes.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests may panic and complain")]
+
 use std::{
     fs,
     io::Write as _,
@@ -120,7 +122,7 @@ async fn an_unreadable_blob_is_named() {
         assert!(matches!(error, BlobError::Other { .. }), "{error:?}");
         assert!(error.to_string().contains(&digest.hex()), "{error}");
     };
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_ok() {
         not_tested("a blob without read permission, because this user may read everything");
     } else {

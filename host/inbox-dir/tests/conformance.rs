@@ -1,5 +1,7 @@
 //! The public suite against a real directory.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},

@@ -1,5 +1,7 @@
 //! What people and other programs do to the directory.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use pangolin_inbox_dir::DirInbox;

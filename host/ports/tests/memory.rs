@@ -1,5 +1,7 @@
 //! The in-memory adapters pass the public suites, and the manual clock wakes sleepers.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! The suites can fail: each deliberately broken adapter here is rejected, by the check that is meant to see it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{
     collections::HashMap,
     path::Path,

@@ -138,12 +138,11 @@ impl Applier {
             Guard::HeadIs { stream, head } if *stream == append.stream => Some(head.len),
             _ => None,
         });
-        let mut pos = first_pos(id) + i64::try_from(len.unwrap_or(0)).unwrap_or(i64::MAX);
+        let first = first_pos(id) + i64::try_from(len.unwrap_or(0)).unwrap_or(i64::MAX);
         let mut insert =
             connection.prepare_cached("INSERT INTO records (pos, hash, bytes) VALUES (?1, ?2, ?3)")?;
-        for (hash, bytes) in &append.records {
+        for (pos, (hash, bytes)) in (first..).zip(&append.records) {
             insert.execute(params![pos, hash.as_bytes(), bytes])?;
-            pos += 1;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The public suite against real files.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! A writing process is killed with -9 again and again; the store keeps every promise it made before.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::{
     io::{BufRead, BufReader, Write as _},
     path::Path,

@@ -1,5 +1,7 @@
 //! What happens when the file, the disk or another process misbehaves.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests may panic and complain")]
+
 use std::{
     fs,
     io::{Seek, SeekFrom, Write as _},

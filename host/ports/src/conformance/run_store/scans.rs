@@ -117,7 +117,7 @@ pub(super) async fn paging_misses_and_repeats_nothing(fresh: &Fresh<'_>) -> Outc
     writes.push(put("lock0", "not below lock/"));
     writes.push(put("loc", "not below lock/"));
     must_commit(&*store, write("create", Vec::new(), writes)).await?;
-    let gone = |index: usize| index % 3 == 0 || (40..60).contains(&index);
+    let gone = |index: usize| index.is_multiple_of(3) || (40..60).contains(&index);
     let deletes = (0..100)
         .filter(|index| gone(*index))
         .map(|index| crate::run_store::Write::Delete(keys[index].clone()));
