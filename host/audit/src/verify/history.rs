@@ -111,7 +111,8 @@ fn context() -> PlanContext {
 fn plan(submitted: &RunSubmitted, objects: &Objects<'_>) -> Result<Plan, Obstacle> {
     let bytes = bytes(&submitted.plan, "plan", objects)?;
     match parse_plan(&bytes, &context()) {
-        Ok(parsed) => Ok(parsed.plan),
+        // The submitter may choose another queue than the plan's; the entry says which one it was.
+        Ok(parsed) => Ok(Plan { queue: submitted.queue.clone(), ..parsed.plan }),
         Err(found) => Err(Obstacle::Malformed(format!("is not a plan: {}", first_error(&found)))),
     }
 }
