@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -31,7 +32,7 @@ pub(crate) struct Stage {
     pub(crate) directory: TempDir,
     pub(crate) envelope: Envelope,
     pub(crate) host_env: BTreeMap<String, String>,
-    ordinary: bool,
+    ordinary: Option<u32>,
     /// Program and arguments that start the worker.
     pub(crate) starter: Vec<String>,
 }
@@ -79,7 +80,7 @@ impl Stage {
             limits: CommandLimits { grace_ms: 1_000, ..CommandLimits::default() },
             read_only_paths: Vec::new(),
         };
-        Self { directory, envelope, host_env: BTreeMap::new(), ordinary: false, starter: Vec::new() }
+        Self { directory, envelope, host_env: BTreeMap::new(), ordinary: None, starter: Vec::new() }
     }
 
     /// Without a sandbox.
@@ -90,7 +91,7 @@ impl Stage {
         stage
     }
 
-    /// The worker as user nobody, when the test runs as root. False, and loud, when that is not possible.
+    /// The worker as a user of its own without any rights, when the test runs as root. False, and loud, when that is not possible.
     pub(crate) fn as_ordinary_user(&mut self) -> bool {
         if !nix::unistd::geteuid().is_root() {
             return true;
@@ -101,11 +102,15 @@ impl Stage {
             );
             return false;
         }
+        // One that nobody else on this machine uses, also not the test beside this one: without a sandbox, processes of
+        // one user can read each other's variables in the moment between the start of a worker and its first lines.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let user = 1_000_000 + std::process::id() % 100_000 * 100 + NEXT.fetch_add(1, Ordering::Relaxed);
         fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["workspace", "result"] {
-            chown(self.path(name), Some(65534), Some(65534)).unwrap();
+            chown(self.path(name), Some(user), Some(user)).unwrap();
         }
-        self.ordinary = true;
+        self.ordinary = Some(user);
         true
     }
 
@@ -176,11 +181,15 @@ impl Stage {
         let text = serde_json::to_vec(&self.envelope).unwrap();
         fs::write(self.path("envelope").join(ENVELOPE_FILE), text).unwrap();
         let worker = env!("CARGO_BIN_EXE_pangolin-worker");
-        let mut command = if self.ordinary {
+        let mut command = if let Some(user) = self.ordinary {
             let copy = self.path("pangolin-worker");
-            fs::copy(worker, &copy).unwrap();
+            // By a process of its own: a descriptor open for writing, inherited by a child that another test starts
+            // just now, would make the program busy.
+            assert!(Command::new("cp").arg(worker).arg(&copy).status().unwrap().success());
             let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
+            command
+                .args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()])
+                .arg(copy);
             command
         } else if let Some((program, args)) = self.starter.split_first() {
             let mut command = Command::new(program);
