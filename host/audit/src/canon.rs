@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod words;
 
 use serde::Serialize;
 use thiserror::Error;

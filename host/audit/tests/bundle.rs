@@ -16,6 +16,7 @@ use pangolin_audit::{
 use pangolin_core::{
     entry::{EntryBody, Evidence, FinalStatus, RunOutcome},
     ids::Digest,
+    manifest::DispatchManifest,
 };
 use serde_json::Value;
 
@@ -250,7 +251,8 @@ fn a_history_that_the_scheduler_would_not_make_fails_even_when_signed() {
 
 #[test]
 fn forged_manifests_fail() {
-    let cases: [(&str, fn(&mut pangolin_core::manifest::DispatchManifest)); 3] = [
+    type Change = fn(&mut DispatchManifest);
+    let cases: [(&str, Change); 3] = [
         ("its attempt is not", |manifest| manifest.attempt = 2),
         ("its item is not", |manifest| manifest.item = item("b")),
         ("its run is not", |manifest| manifest.run = common::run("other")),

@@ -349,7 +349,8 @@ fn what_does_not_fit_is_refused_not_written() {
 fn near_misses_of_an_entry_are_told_apart() {
     let good = br#"{"actor":"engine","at":5,"kind":"run.closed","run":"r","seq":0,"v":1}"#;
     decode_entry(good).expect("an entry");
-    let cases: [(&str, fn(&DecodeError) -> bool); 9] = [
+    type Expected = fn(&DecodeError) -> bool;
+    let cases: [(&str, Expected); 9] = [
         (
             r#"{"actor":"engine","at":5,"kind":"run.paused","run":"r","seq":0,"v":1}"#,
             |error| matches!(error, DecodeError::UnknownKind(entry) if entry.kind == "run.paused" && entry.seq == 0),

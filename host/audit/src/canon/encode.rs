@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 
 use pangolin_core::{
     entry::{
-        ENTRY_BYTES_MAX, Entry, EntryBody, Evidence, Failure, FailureClass, FailureReason, FinalStatus,
-        Isolation, IsolationUsed, RetryPolicy, RunOutcome, RunSubmitted, Usage, UsageQuality, VerifyResult,
+        ENTRY_BYTES_MAX, Entry, EntryBody, Evidence, Failure, FinalStatus, IsolationUsed, RetryPolicy,
+        RunSubmitted, Usage, VerifyResult,
     },
     ids::{Digest, ItemId},
 };
 use thiserror::Error;
 
-use super::INTEGER_MAX;
+use super::{
+    INTEGER_MAX,
+    words::{class_text, isolation_text, outcome_text, quality_text, reason_text, status_text},
+};
 
 /// Why an entry cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -450,63 +453,5 @@ impl Writer<'_> {
         }
         self.out.extend_from_slice(&bytes[copied..]);
         self.out.push(b'"');
-    }
-}
-
-fn status_text(status: FinalStatus) -> &'static str {
-    match status {
-        FinalStatus::Done => "done",
-        FinalStatus::Failed => "failed",
-        FinalStatus::Skipped => "skipped",
-        FinalStatus::Cancelled => "cancelled",
-        FinalStatus::Denied => "denied",
-        FinalStatus::NeedsInput => "needs-input",
-    }
-}
-
-fn outcome_text(outcome: RunOutcome) -> &'static str {
-    match outcome {
-        RunOutcome::Done => "done",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Cancelled => "cancelled",
-    }
-}
-
-fn reason_text(reason: FailureReason) -> &'static str {
-    match reason {
-        FailureReason::WorkerFailed => "worker-failed",
-        FailureReason::ProviderFailed => "provider-failed",
-        FailureReason::Timeout => "timeout",
-        FailureReason::Cancelled => "cancelled",
-        FailureReason::FetchFailed => "fetch-failed",
-        FailureReason::IntegrityFailed => "integrity-failed",
-    }
-}
-
-fn class_text(class: FailureClass) -> &'static str {
-    match class {
-        FailureClass::Infrastructure => "infrastructure",
-        FailureClass::Work => "work",
-        FailureClass::Timeout => "timeout",
-        FailureClass::Refusal => "refusal",
-        FailureClass::Invalid => "invalid",
-        FailureClass::Cancelled => "cancelled",
-    }
-}
-
-fn isolation_text(level: Isolation) -> &'static str {
-    match level {
-        Isolation::None => "none",
-        Isolation::Sandbox => "sandbox",
-        Isolation::Container => "container",
-    }
-}
-
-fn quality_text(quality: UsageQuality) -> &'static str {
-    match quality {
-        UsageQuality::Exact => "exact",
-        UsageQuality::Partial => "partial",
-        UsageQuality::Estimated => "estimated",
-        UsageQuality::Missing => "missing",
     }
 }
