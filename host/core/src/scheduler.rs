@@ -263,11 +263,8 @@ impl Scheduler {
         if let EntryBody::ItemFired { item, .. } = &entry.body
             && let Some((lock, holder)) = self.foreign_holder(slot, item)
         {
-            let holder = self.place_name(holder);
-            return Err(refuse(
-                Some(item),
-                Violation::LockHeld { key: self.locks.key(lock).to_owned(), holder },
-            ));
+            let holder = Box::new(holder);
+            return Err(refuse(Some(item), Violation::LockHeld { key: self.locks.key(lock).into(), holder }));
         }
         let active = self.runs[slot as usize].as_mut().ok_or_else(inactive)?;
         let mut changes = Vec::new();
@@ -387,12 +384,6 @@ impl Scheduler {
         Some((slot, self.active(slot)?.state.position_of(item)?))
     }
 
-    fn place_name(&self, place: Place) -> String {
-        self.active(place.0)
-            .map(|active| format!("{}/{}", active.state.id(), active.state.item_at(place.1).id))
-            .unwrap_or_default()
-    }
-
     fn item_state(&self, place: Place) -> Option<&ItemState> {
         Some(self.active(place.0)?.state.state_at(place.1))
     }
@@ -404,10 +395,12 @@ impl Scheduler {
     }
 
     /// A lock of the item that an item of another run holds. Locks within the run are the fold's own business.
-    fn foreign_holder(&self, slot: u32, item: &ItemId) -> Option<(u32, Place)> {
+    fn foreign_holder(&self, slot: u32, item: &ItemId) -> Option<(u32, (RunId, ItemId))> {
         let place = (slot, self.active(slot)?.state.position_of(item)?);
         let held = |lock| Some((lock, self.locks.holder(lock).filter(|holder| holder.0 != slot)?));
-        self.locks_of(place).find_map(held)
+        let (lock, holder) = self.locks_of(place).find_map(held)?;
+        let holding = &self.active(holder.0)?.state;
+        Some((lock, (holding.id().clone(), holding.item_at(holder.1).id.clone())))
     }
 
     fn deadline(&self, place: Place, fired_at: i64) -> i64 {

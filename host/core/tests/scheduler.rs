@@ -141,7 +141,10 @@ fn a_lock_of_another_run_is_refused_by_apply() {
     let body = common::fired(&run("r"), "b", 1);
     let next = common::entry(&run("r"), 1, deployment.now, body);
     let refused = deployment.scheduler.apply(&next, None).expect_err("held");
-    assert_eq!(refused.violation, Violation::LockHeld { key: "k".to_owned(), holder: "p/a".to_owned() });
+    assert_eq!(
+        refused.violation,
+        Violation::LockHeld { key: "k".into(), holder: Box::new((run("p"), id("a"))) }
+    );
     // Removing the run frees its locks and slots.
     deployment.scheduler.remove_run(&run("p")).expect("active");
     assert_eq!(deployment.scheduler.running_in(&queue("q")), 0);
@@ -220,6 +223,17 @@ fn a_reservation_ends_with_its_item() {
     }
     assert_eq!(ended, ["a", "b", "c", "d", "e", "f", "g"]);
     assert_eq!(deployment.scheduler.run(&run("r")).and_then(|state| state.outcome()), Some(RunOutcome::Done));
+}
+
+#[test]
+fn a_woken_item_that_is_cancelled_passes_its_turn_on() {
+    let mut deployment = Deployment::new(&[("q", 9)]);
+    deployment.submit(plan("r", "q", "a#k b#k c#k"));
+    assert_eq!(deployment.step(), ["r/a#1"]);
+    assert_eq!(deployment.step(), [""; 0]);
+    deployment.done("r", "a");
+    deployment.apply(&run("r"), EntryBody::ItemCancelled { item: id("b") });
+    assert_eq!(deployment.step(), ["r/c#1"]);
 }
 
 #[test]

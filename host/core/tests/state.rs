@@ -225,7 +225,7 @@ fn locks_are_exclusive_within_a_run_and_free_while_waiting() {
     let own = run();
     let mut run_of = Folded::items("a#k b#k,l c#l");
     run_of.apply(0, fired(&own, "a", 1)).expect("a");
-    let held = Violation::LockHeld { key: "k".to_owned(), holder: "r/a".to_owned() };
+    let held = Violation::LockHeld { key: "k".into(), holder: Box::new((run(), id("a"))) };
     assert_eq!(refused(&mut run_of, 0, fired(&own, "b", 1)), held);
     let blocker = Blocker::Lock { key: "k".to_owned(), run: run(), item: id("a") };
     assert_eq!(run_of.state.blockers(&id("b")), [blocker]);

@@ -45,7 +45,7 @@ impl Timers {
 
     /// The first time after `now`.
     pub(super) fn next_after(&self, now: i64) -> Option<i64> {
-        let Some(after) = now.checked_add(1) else { return None };
+        let after = now.checked_add(1)?;
         let first = |set: &BTreeSet<(i64, Place)>| set.range((after, (0, 0))..).next().map(|(at, _)| *at);
         match (first(&self.retries), first(&self.deadlines)) {
             (Some(retry), Some(deadline)) => Some(retry.min(deadline)),

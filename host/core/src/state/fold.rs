@@ -227,8 +227,8 @@ impl RunState {
         }
         for lock in &self.node(index).locks {
             if let Some(holder) = self.locks.holder[*lock as usize] {
-                let key = self.locks.names[*lock as usize].clone();
-                let holder = format!("{}/{}", self.plan.id, self.plan_item(holder).id);
+                let key = self.locks.names[*lock as usize].as_str().into();
+                let holder = Box::new((self.plan.id.clone(), self.plan_item(holder).id.clone()));
                 return Err(self.refuse(index, Violation::LockHeld { key, holder }));
             }
         }

@@ -84,12 +84,12 @@ pub enum Violation {
         not_before: i64,
     },
     /// An exclusive lock is held.
-    #[error("lock {key:?} is held by {holder}")]
+    #[error("lock {key:?} is held by {}/{}", .holder.0, .holder.1)]
     LockHeld {
         /// The key.
-        key: String,
-        /// `<run>/<item>` of the holder.
-        holder: String,
+        key: Box<str>,
+        /// Run and item that hold it.
+        holder: Box<(RunId, ItemId)>,
     },
     /// Every allowed attempt was made.
     #[error("no attempt is left (at most {max})")]
