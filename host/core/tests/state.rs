@@ -78,7 +78,8 @@ fn the_transition_table_is_exactly_this() {
         "cancelled",
         "denied",
     ];
-    let events: [(&str, EntryBody, &[(&str, &str)]); 11] = [
+    type Legal = &'static [(&'static str, &'static str)];
+    let events: [(&str, EntryBody, Legal); 11] = [
         ("fired 1", fired(&own, "x", 1), &[("ready", "running")]),
         ("fired 2", fired(&own, "x", 2), &[("retry-wait", "running")]),
         ("retried", retried("x", 1, FailureClass::Timeout, 900), &[("running", "retry-wait")]),

@@ -311,7 +311,8 @@ fn hostile_bytes_are_refused_with_their_place() {
 /// Time must grow with the size, not with its square: four times the items may take at most about eight times as long.
 #[test]
 fn large_and_hostile_graphs_take_linear_time() {
-    let shapes: [(&str, fn(usize, usize) -> Vec<usize>); 4] = [
+    type Dependencies = fn(usize, usize) -> Vec<usize>;
+    let shapes: [(&str, Dependencies); 4] = [
         ("layered", |index, _| if index >= 10 { vec![index - 10] } else { vec![] }),
         ("fan-in", |index, count| if index + 1 == count { (0..index).collect() } else { vec![] }),
         ("one cycle", |index, count| vec![(index + 1) % count]),
