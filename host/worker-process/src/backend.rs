@@ -306,7 +306,12 @@ impl WorkerBackend for ProcessBackend {
         let context = || format!("wait for the worker of {dispatch}");
         loop {
             match self.look(dispatch).await.map_err(other(context()))? {
-                Look::Ended(exit) => return Ok(exit.into()),
+                Look::Ended(exit) => {
+                    let record = self.record(dispatch);
+                    // Nobody needs to wait for the disk: without this record the dispatch reads as lost.
+                    tokio::task::spawn_blocking(move || record.sync_exit());
+                    return Ok(exit.into());
+                }
                 Look::Running(pin) => {
                     // A pidfd becomes readable when its process ends.
                     let pin = watch(pin).map_err(other(context()))?;
@@ -325,9 +330,14 @@ impl WorkerBackend for ProcessBackend {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         match record.write_cancel(Cancel { grace_ms }) {
             // Removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            written => written.map_err(other(context())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            written => written.map_err(other(context()))?,
         }
+        // In this order: a supervisor that claims after this look finds the request by itself.
+        if let Some(supervisor) = record.claim().map_err(other(context()))? {
+            supervisor.notify();
+        }
+        Ok(())
     }
 
     async fn remove(&self, dispatch: &DispatchId) -> Result<(), BackendError> {

@@ -72,9 +72,21 @@ impl Identity {
         Ok(Self { pid, start: stat.start, boot: boot_id()? })
     }
 
+    /// Stands for a process about which only that is known.
+    pub(crate) const fn of_another_boot() -> Self {
+        Self { pid: 0, start: 0, boot: String::new() }
+    }
+
     /// A pidfd of it, if it is alive.
     pub(crate) fn pin(&self) -> Option<OwnedFd> {
         (boot_id().ok()? == self.boot).then(|| pin(self.pid, self.start)).flatten()
+    }
+
+    /// Sends it SIGUSR1, if it is alive.
+    pub(crate) fn notify(&self) {
+        if self.is_of_this_boot() {
+            signal(self.pid, self.start, Signal::USR1);
+        }
     }
 
     /// Whether it belongs to the running boot.

@@ -5,8 +5,8 @@
 //! | `intent.json` | backend, first one wins | before a supervisor is spawned |
 //! | `claim.json` | supervisor, only one can; durable | before the worker is spawned |
 //! | `worker.json` | supervisor | after the worker was spawned |
-//! | `cancel.json` | backend | on cancel; the supervisor watches for it |
-//! | `exit.json` | supervisor, or the backend that found it dead; durable | last |
+//! | `cancel.json` | backend, which then wakes the supervisor with SIGUSR1 | on cancel |
+//! | `exit.json` | supervisor, or the backend that found it dead | last |
 //!
 //! Files appear complete or not at all. The result key is in none of them.
 
@@ -27,7 +27,7 @@ use crate::identity::Identity;
 const INTENT: &str = "intent.json";
 const CLAIM: &str = "claim.json";
 const WORKER: &str = "worker.json";
-pub(crate) const CANCEL: &str = "cancel.json";
+const CANCEL: &str = "cancel.json";
 const EXIT: &str = "exit.json";
 const LOCK: &str = "lock";
 /// stderr of the supervisor itself.
@@ -101,7 +101,11 @@ impl Record {
     }
 
     pub(crate) fn claim(&self) -> io::Result<Option<Identity>> {
-        self.read(CLAIM)
+        match self.read(CLAIM) {
+            // Cut short by a power failure; whoever wrote it did not survive that. It still is a claim.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Identity::of_another_boot())),
+            read => read,
+        }
     }
 
     /// Claims the right to start the worker. `false` when somebody did before, ever.
@@ -133,17 +137,32 @@ impl Record {
     }
 
     pub(crate) fn write_cancel(&self, cancel: Cancel) -> io::Result<()> {
-        let temp = self.write_temp(CANCEL, &cancel, false)?;
+        let (temp, _file) = self.write_temp(CANCEL, &cancel)?;
         fs::rename(temp, self.dir.join(CANCEL))
     }
 
     pub(crate) fn exit(&self) -> io::Result<Option<Exit>> {
-        self.read(EXIT)
+        match self.read(EXIT) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Exit::Lost {
+                detail: "the record of its end was cut short by a failure of the host".to_owned(),
+            })),
+            read => read,
+        }
     }
 
-    /// Records the end, durably. The first record stays.
+    /// Records the end. The first record stays. It survives the end of any process at once, and a power failure
+    /// once it is on disk: waiting for that is left to [`Self::sync_exit`], because a dependent item is waiting.
     pub(crate) fn write_exit(&self, exit: &Exit) -> io::Result<()> {
-        self.write_first(EXIT, exit, true).map(drop)
+        self.write_first(EXIT, exit, false).map(drop)
+    }
+
+    /// Brings the record of the end to disk.
+    pub(crate) fn sync_exit(&self) -> io::Result<()> {
+        match File::open(self.dir.join(EXIT)) {
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.sync_all().and_then(|()| sync_dir(&self.dir)),
+        }
     }
 
     /// Serialises those who clean up after a dead supervisor. Held until dropped or until this process ends.
@@ -176,24 +195,22 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                io::Error::other(format!("{} is damaged ({error}); remove that directory", path.display()))
+                let problem = format!("{} is damaged ({error}); remove that directory", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, problem)
             }),
         }
     }
 
-    fn write_temp(&self, name: &str, value: &impl Serialize, sync: bool) -> io::Result<PathBuf> {
+    fn write_temp(&self, name: &str, value: &impl Serialize) -> io::Result<(PathBuf, File)> {
         let temp = self.dir.join(format!(".{name}-{}", unique()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
         file.write_all(&serde_json::to_vec(value)?)?;
-        if sync {
-            file.sync_data()?;
-        }
-        Ok(temp)
+        Ok((temp, file))
     }
 
     /// Creates `name` with its full content unless it exists. `true` if it was created.
     fn write_first(&self, name: &str, value: &impl Serialize, sync: bool) -> io::Result<bool> {
-        let temp = self.write_temp(name, value, sync)?;
+        let (temp, file) = self.write_temp(name, value)?;
         // A hard link, unlike a rename, never replaces.
         let linked = fs::hard_link(&temp, self.dir.join(name));
         fs::remove_file(temp)?;
@@ -202,6 +219,8 @@ impl Record {
             Err(error) => Err(error),
             Ok(()) => {
                 if sync {
+                    // Synced after all names are in place, so that a journalling file system commits only once.
+                    file.sync_all()?;
                     sync_dir(&self.dir)?;
                 }
                 Ok(true)

@@ -18,7 +18,6 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        inotify::{AddWatchFlags, InitFlags, Inotify},
         prctl,
         signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
@@ -35,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     identity::Identity,
-    record::{CANCEL, Exit, Record},
+    record::{Exit, Record},
     sink::{Pump, Sink},
     tree,
 };
@@ -120,16 +119,15 @@ fn supervise(order: &Order) -> io::Result<()> {
     setsid()?;
     prctl::set_child_subreaper(true)?;
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGCHLD, Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
     }
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let record = Record::at(order.record_dir.clone());
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    watch.add_watch(record.dir(), AddWatchFlags::IN_MOVED_TO)?;
 
     let own = Identity::of(nix::unistd::getpid().as_raw())?;
+    // From the claim on, cancels are announced with SIGUSR1, which is blocked already and so not missed.
     if !record.take_claim(&own)? {
         answer(&Answer::ClaimedBefore);
         return Ok(());
@@ -153,7 +151,7 @@ fn supervise(order: &Order) -> io::Result<()> {
     }
     answer(&Answer::Started);
     let mut supervision =
-        Supervision { order, record: &record, signals, watch, worker, stdout, stderr, deadline, stop: None };
+        Supervision { order, record: &record, signals, worker, stdout, stderr, deadline, stop: None };
     let exit = supervision.run().unwrap_or_else(|error| {
         let detail = format!("its supervisor failed ({error}), so the worker was killed");
         complain(&detail);
@@ -228,7 +226,6 @@ struct Supervision<'a> {
     order: &'a Order,
     record: &'a Record,
     signals: SignalFd,
-    watch: Inotify,
     worker: Pid,
     stdout: Pump<ChildStdout>,
     stderr: Pump<ChildStderr>,
@@ -238,7 +235,6 @@ struct Supervision<'a> {
 
 impl Supervision<'_> {
     fn run(&mut self) -> io::Result<Exit> {
-        // A cancel between the first look and now is in the watch's queue, so nothing is missed.
         let status = loop {
             if let Some(status) = self.reap()? {
                 break status;
@@ -248,7 +244,6 @@ impl Supervision<'_> {
             self.stdout.turn(4);
             self.stderr.turn(4);
             self.heed_signals()?;
-            self.heed_cancel()?;
         };
         self.kill_the_rest()?;
         // What is still in the pipes; bounded because a descriptor may have been handed to a stranger.
@@ -311,10 +306,7 @@ impl Supervision<'_> {
         let left = wake.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
         let timeout =
             PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX);
-        let mut fds = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.stdout.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.stderr.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
@@ -325,22 +317,18 @@ impl Supervision<'_> {
 
     fn heed_signals(&mut self) -> io::Result<()> {
         while let Some(info) = self.signals.read_signal()? {
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD) {
-                self.stop(Reason::Signal(signal), Duration::from_millis(self.order.limits.grace_ms));
+            match i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {
+                Some(Signal::SIGUSR1) => {
+                    if let Some(cancel) = self.record.cancel()? {
+                        self.stop(Reason::Cancelled, Duration::from_millis(cancel.grace_ms));
+                    }
+                }
+                // The loop reaps after every wake-up.
+                Some(Signal::SIGCHLD) | None => {}
+                Some(signal) => {
+                    self.stop(Reason::Signal(signal), Duration::from_millis(self.order.limits.grace_ms));
+                }
             }
-        }
-        Ok(())
-    }
-
-    fn heed_cancel(&mut self) -> io::Result<()> {
-        let asked = match self.watch.read_events() {
-            Ok(events) => events.iter().any(|event| event.name.as_deref().is_some_and(|name| name == CANCEL)),
-            Err(Errno::EAGAIN) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if asked && let Some(cancel) = self.record.cancel()? {
-            self.stop(Reason::Cancelled, Duration::from_millis(cancel.grace_ms));
         }
         Ok(())
     }

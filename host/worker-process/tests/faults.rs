@@ -34,8 +34,9 @@ async fn crash_helper() {
     if let Some(base) = std::env::var_os(CHILD) {
         let base = Path::new(&base);
         let backend = open(&base.join("state")).expect("open");
+        let spec = stage(base, "crash", GATED);
         fs::write(base.join("ready"), b"").expect("say ready");
-        backend.ensure(&stage(base, "crash", GATED)).await.expect("ensure");
+        backend.ensure(&spec).await.expect("ensure");
         std::future::pending::<()>().await;
     }
 }
