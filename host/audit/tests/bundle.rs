@@ -250,6 +250,36 @@ fn a_history_that_the_scheduler_would_not_make_fails_even_when_signed() {
 }
 
 #[test]
+fn items_added_to_a_run_are_part_of_its_history() {
+    let document = |id: &str| {
+        let items = serde_json::json!([{ "id": id, "executor": "dispatch", "inputs": {}, "depends_on": ["a"], "resourceLocks": [] }]);
+        items.to_string().into_bytes()
+    };
+    for (added, expected) in [("fix", None), ("other", Some("entry seq 3"))] {
+        let mut run = Run::submit("extended", &[("a", &[])]);
+        run.fire("a", 1, &[]);
+        run.done("a", 1);
+        let document = run.keep(document(added));
+        let (cause, items) = (Some(item("a")), vec![item("fix")]);
+        let explanation = "gate was red".to_owned();
+        run.entry(
+            "pattern:default",
+            EntryBody::RunExtended { cause, items, document, explanation, plugin: None },
+        );
+        if let Some(place) = expected {
+            assert_failed(&run.bundle(None), "state", place);
+            continue;
+        }
+        run.fire("fix", 1, &[]);
+        run.done("fix", 1);
+        run.complete(RunOutcome::Done);
+        assert_intact(&run.bundle(Some(RunOutcome::Done)));
+        let without = run.bundle_with(Some(RunOutcome::Done), &key(), |digest| *digest != document);
+        assert_eq!(verify(&without).verdict, Verdict::Incomplete);
+    }
+}
+
+#[test]
 fn forged_manifests_fail() {
     type Change = fn(&mut DispatchManifest);
     let cases: [(&str, Change); 3] = [
