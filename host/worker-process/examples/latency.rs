@@ -1,13 +1,13 @@
 //! Measures how long `ensure` takes and how long after a worker's exit `wait` answers; prints one JSON line.
 //!
 //! `cargo run -p pangolin-worker-process --example latency -- <supervisor> <worker> [rounds]`, where the two are
-//! `pangolin-supervise` and `pangolin-conformance-worker`. The exit is timed by the worker's own last step, so the
-//! figure includes its exit, the tree check, the durable record and the wake-up.
+//! `pangolin-supervise` and `pangolin-conformance-worker`. `release_to_wait_ms` starts when the worker is told to end,
+//! so it includes up to 1 ms until the worker notices, its exit, the tree check, the record and the wake-up.
 #![expect(clippy::print_stdout, reason = "the line is the product")]
 
 use std::{
     error::Error,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use pangolin_core::{entry::Isolation, ids::DispatchId};
@@ -56,14 +56,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         backend.ensure(&spec).await?;
         adoptions.push(start.elapsed());
-        std::fs::write(spec.workspace_dir.join("go"), b"")?;
-        backend.wait(&spec.dispatch).await?;
-        let woken = SystemTime::now();
-        let ended = std::fs::metadata(spec.result_dir.join("inspect.json"))?.modified()?;
-        wakes.push(woken.duration_since(ended).unwrap_or_default());
+        let waiting = backend.wait(&spec.dispatch);
+        let go = spec.workspace_dir.join("go");
+        while !spec.result_dir.join("starts").exists() {
+            tokio::task::yield_now().await;
+        }
+        let start = Instant::now();
+        std::fs::write(go, b"")?;
+        waiting.await?;
+        wakes.push(start.elapsed());
     }
     println!(
-        r#"{{"bench":"process-worker-latency","rounds":{rounds},"ensure_ms":{:.2},"adopt_ms":{:.2},"exit_to_wait_ms":{:.2}}}"#,
+        r#"{{"bench":"process-worker-latency","rounds":{rounds},"ensure_ms":{:.2},"adopt_ms":{:.2},"release_to_wait_ms":{:.2}}}"#,
         median(ensures),
         median(adoptions),
         median(wakes),
