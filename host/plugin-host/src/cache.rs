@@ -43,7 +43,8 @@ impl CacheKey {
         Self(bytes)
     }
 
-    /// Reads the key file, or creates it with mode 0600 (any number of processes may race).
+    /// Reads the key file, or creates it with mode 0600 in a directory with mode 0700 (any number of processes may
+    /// race).
     ///
     /// # Errors
     /// [`Failure::HostError`] names the file; [`Failure::Integrity`] when others may read or write it or it has not
@@ -57,6 +58,9 @@ impl CacheKey {
             getrandom::fill(&mut key).map_err(|error| Failure::HostError {
                 problem: format!("no random bytes for the plugin cache key: {error}"),
             })?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(problem)?;
+            }
             let temporary = temporary_name(path);
             write_new(&temporary, &[&key]).map_err(problem)?;
             // A link instead of a rename: whoever comes second keeps the first key.

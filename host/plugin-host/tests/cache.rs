@@ -1,5 +1,7 @@
 //! Compiled code on disk: used when authentic, rebuilt in every other case, never run.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{
@@ -82,7 +84,7 @@ fn code_of_another_component_is_not_taken() {
 #[test]
 fn the_key_is_made_once_and_only_taken_when_private() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("key");
+    let path = dir.path().join("keys/key");
     let keys: Vec<_> = std::thread::scope(|scope| {
         let made: Vec<_> = (0..8).map(|_| scope.spawn(|| CacheKey::load_or_create(&path).unwrap())).collect();
         made.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -90,7 +92,7 @@ fn the_key_is_made_once_and_only_taken_when_private() {
     let stored = fs::read(&path).unwrap();
     assert_eq!(stored.len(), 32);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary files are left");
+    assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1, "no temporary files are left");
     // All hold the same key: what one compiled, the others take.
     for (index, key) in keys.into_iter().enumerate() {
         let host = PluginHost::new(&dir.path().join("cache"), key).unwrap();

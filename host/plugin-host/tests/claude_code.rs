@@ -1,5 +1,7 @@
 //! The `claude-code` adapter as the component that ships, against transcripts recorded from the real program.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{fs, time::Duration};

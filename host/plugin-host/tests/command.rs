@@ -1,5 +1,7 @@
 //! The `command` adapter as the component that ships.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use pangolin_core::entry::UsageQuality;

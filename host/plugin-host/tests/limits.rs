@@ -1,5 +1,7 @@
 //! What a guest may not do, and how the failure is named.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! The server as a client on a socket sees it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},

@@ -1,6 +1,7 @@
 //! Shared by the tests of this folder.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     collections::BTreeMap,

@@ -28,9 +28,7 @@ pub(crate) fn read(line: &str, report: &Report) {
     if let Some(session) = object.get("session").and_then(Value::as_str) {
         report.session_id(session);
     }
-    let quality = match object.get("quality").and_then(Value::as_str) {
-        Some(known @ ("exact" | "partial")) => known,
-        _ => "estimated",
-    };
+    let quality = object.get("quality").and_then(Value::as_str);
+    let quality = quality.filter(|known| matches!(*known, "exact" | "partial")).unwrap_or("estimated");
     report.usage_quality(quality);
 }
