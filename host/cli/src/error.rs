@@ -2,11 +2,14 @@
 
 use std::{error::Error as StdError, io};
 
-use pangolin_runtime::{config::ConfigError, deployment::RuntimeError, patches::PatchesError, registry::RegistryError};
+use pangolin_core::validate::{Finding, Severity};
+use pangolin_runtime::{
+    config::ConfigError, deployment::RuntimeError, patches::PatchesError, registry::RegistryError,
+};
 
 use crate::{
     exit::Exit,
-    printer::{Printer, Role, plain},
+    printer::{Printer, Role, one_line, plain},
 };
 
 /// The end of a verb that did not work.
@@ -57,6 +60,9 @@ impl CliError {
             }
             before = text;
         }
+        if let Some(RuntimeError::Rejected { findings, .. }) = self.error.downcast_ref() {
+            print_findings(printer, findings);
+        }
         for hint in &self.hints {
             printer.labelled(Role::Hint, "hint", &plain(hint));
         }
@@ -100,6 +106,22 @@ where
     }
 }
 
+/// Each finding about a plan with its JSON pointer and hint.
+pub(crate) fn print_findings(printer: &Printer, findings: &[Finding]) {
+    for finding in findings {
+        let (role, label) = match finding.severity {
+            Severity::Error => (Role::Error, "error"),
+            Severity::Warning => (Role::Warn, "warning"),
+        };
+        let pointer = if finding.pointer.is_empty() { "(whole plan)" } else { finding.pointer.as_str() };
+        let text = format!("{}: {} [{}]", one_line(pointer), one_line(&finding.message), finding.code);
+        printer.labelled(role, label, &text);
+        if let Some(hint) = &finding.hint {
+            printer.labelled(Role::Hint, "  hint", &one_line(hint));
+        }
+    }
+}
+
 /// The mapping from library errors to exit codes and hints. Transparent errors are not part of the chain, so their
 /// content is looked at from here.
 fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<String>) {
@@ -129,7 +151,9 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
     match cause.downcast_ref() {
         Some(RegistryError::NotFound { .. }) => *exit = Exit::NotFound,
         Some(
-            RegistryError::BadName { .. } | RegistryError::BadReference { .. } | RegistryError::Invalid { .. },
+            RegistryError::BadName { .. }
+            | RegistryError::BadReference { .. }
+            | RegistryError::Invalid { .. },
         ) => *exit = Exit::Usage,
         _ => {}
     }

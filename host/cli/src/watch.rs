@@ -9,7 +9,10 @@ pub(crate) mod terminal;
 use std::time::{Duration, Instant};
 
 use pangolin_core::ids::RunId;
-use pangolin_runtime::{deployment::{Deployment, RuntimeError}, views::RunView};
+use pangolin_runtime::{
+    deployment::{Deployment, RuntimeError},
+    views::RunView,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{args::orch::Watch, context::Context, error::CliResult, exit::Exit, format, printer::Printer};

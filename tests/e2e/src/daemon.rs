@@ -76,7 +76,9 @@ impl Daemon {
             match self.stderr.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.seen.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("the daemon did not end after {signal}: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the daemon did not end after {signal}: {:#?}", self.seen)
+                }
             }
         }
         let status = self.child.wait().expect("wait");

@@ -53,7 +53,12 @@ impl Output {
     #[expect(clippy::must_use_candidate, reason = "often the last assertion")]
     pub fn says(self, parts: &[&str]) -> Self {
         for part in parts {
-            assert!(self.stderr.contains(part), "{}: {part:?} is not in stderr:\n{}", self.command, self.stderr);
+            assert!(
+                self.stderr.contains(part),
+                "{}: {part:?} is not in stderr:\n{}",
+                self.command,
+                self.stderr
+            );
         }
         self
     }

@@ -59,7 +59,9 @@ impl Watch {
     /// Waits until an item has a status.
     pub fn until_item(&mut self, id: &str, status: &str) -> Value {
         let what = format!("{id} {status}");
-        self.until(&what, |line| line["kind"] == "item" && line["item"]["id"] == id && line["item"]["status"] == status)
+        self.until(&what, |line| {
+            line["kind"] == "item" && line["item"]["id"] == id && line["item"]["status"] == status
+        })
     }
 
     /// Waits for the end of the run and of the watch; answers the exit code of the watch.

@@ -5,9 +5,14 @@ use clap::{Command, CommandFactory as _};
 use super::*;
 
 fn reference(command: &mut Command, path: &str, out: &mut String) {
-    let path = if path.is_empty() { command.get_name().to_owned() } else { format!("{path} {}", command.get_name()) };
+    let path = if path.is_empty() {
+        command.get_name().to_owned()
+    } else {
+        format!("{path} {}", command.get_name())
+    };
     out.push_str(&format!("## {path}\n\n{}\n\n", command.render_help().to_string().trim_end()));
-    for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+    for verb in command.get_subcommands_mut().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+    {
         reference(verb, &path, out);
     }
 }
@@ -35,7 +40,10 @@ impl DebugAssert for Command {
 #[test]
 fn targets_name_a_run_or_an_item_and_nothing_else() {
     let target: Target = "fanout-1/edit-alpha".parse().unwrap();
-    assert_eq!((target.run.as_str(), target.item.as_ref().map(|item| item.as_str())), ("fanout-1", Some("edit-alpha")));
+    assert_eq!(
+        (target.run.as_str(), target.item.as_ref().map(|item| item.as_str())),
+        ("fanout-1", Some("edit-alpha"))
+    );
     assert_eq!("fanout-1".parse::<Target>().unwrap().item, None);
     for bad in ["", "/", "a/", "/b", "a/b/c", "../x"] {
         assert!(bad.parse::<Target>().is_err(), "{bad:?}");

@@ -45,7 +45,8 @@ async fn list(context: &Context, target: Target) -> CliResult {
 async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliResult {
     let printer = &context.printer;
     let deployment = context.deployment()?;
-    let mut patches = patches::list(&deployment, &target.run, target.item.as_ref(), attempt.is_some()).await?;
+    let mut patches =
+        patches::list(&deployment, &target.run, target.item.as_ref(), attempt.is_some()).await?;
     patches.retain(|patch| attempt.is_none_or(|number| patch.attempt == number));
     if patches.is_empty() {
         let of = attempt.map_or_else(String::new, |number| format!("attempt {number} of "));

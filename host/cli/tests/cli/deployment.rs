@@ -25,7 +25,9 @@ fn init_creates_a_private_key_once_and_keeps_what_is_there() {
     let first = place.run(&["init", "sub", "--json"]).code(0).json();
     let vkey = first["vkey"].as_str().unwrap().to_owned();
     assert!(vkey.split('+').count() >= 3, "{vkey}");
-    assert!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"sub\""));
+    assert!(
+        fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"sub\"")
+    );
     for file in first["files"].as_array().unwrap() {
         let path = place.path().join(file.as_str().unwrap());
         assert!(path.exists(), "{file}");
@@ -39,7 +41,9 @@ fn init_creates_a_private_key_once_and_keeps_what_is_there() {
     assert_eq!(again["vkey"], vkey.as_str());
     assert_eq!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap(), own);
     place.run(&["init", "sub", "--force", "--namespace", "new"]).code(0);
-    assert!(fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"new\""));
+    assert!(
+        fs::read_to_string(place.path().join("sub/pangolin.toml")).unwrap().contains("namespace = \"new\"")
+    );
     // The published key file is a key file for the verifier.
     place.write("bundle.json", "{}");
     place.run(&["verify", "bundle.json", "--key", "sub/.pangolin/keys/deployment.vkey"]).code(1);
@@ -89,9 +93,18 @@ fn plans_are_checked_with_pointers_and_hints() {
     assert_eq!(place.run(&["orch", "validate", "good.json"]).code(0).stdout, "valid: 1 item\n");
     let output = place.run(&["orch", "validate", "bad.json"]).code(1);
     assert_eq!(output.stdout, "");
-    output.says(&["/queue", "/items/0/executor", "/items/0/depends_on/0", "hint:", "bad.json cannot be run: 3 errors"]);
+    output.says(&[
+        "/queue",
+        "/items/0/executor",
+        "/items/0/depends_on/0",
+        "hint:",
+        "bad.json cannot be run: 3 errors",
+    ]);
     let report = place.run(&["orch", "validate", "bad.json", "--json"]).code(1).json();
-    assert_eq!((report["valid"].as_bool(), report["findings"].as_array().map(Vec::len)), (Some(false), Some(3)));
+    assert_eq!(
+        (report["valid"].as_bool(), report["findings"].as_array().map(Vec::len)),
+        (Some(false), Some(3))
+    );
     place.run(&["orch", "validate", "missing.json"]).code(2).says(&["cannot read missing.json"]);
     place.run(&["orch", "validate", "good.json", "--queue", "nowhere"]).code(1).says(&["nowhere"]);
 }
@@ -120,8 +133,14 @@ fn artifacts_are_registered_listed_and_shown() {
     let pinned = place.run(&["capabilities", "register", "--name", "tools", "--from", "cap"]).code(0).stdout;
     assert!(pinned.starts_with("pangolin://test/capability/tools/sha256:"), "{pinned}");
     let shown = place.run(&["capabilities", "get", "tools"]).code(0).json();
-    assert_eq!(shown["document"]["files"][0], json!({ "path": "tools/run.sh", "bytes": 10, "executable": true }));
-    assert_eq!(place.run(&["capabilities", "get", pinned.trim()]).code(0).json()["document"], shown["document"]);
+    assert_eq!(
+        shown["document"]["files"][0],
+        json!({ "path": "tools/run.sh", "bytes": 10, "executable": true })
+    );
+    assert_eq!(
+        place.run(&["capabilities", "get", pinned.trim()]).code(0).json()["document"],
+        shown["document"]
+    );
 
     let toml = "name = 'fixer'\ncapabilities = ['tools']\npromptTemplate = 'Fix {{file}}'\n\
                 [adapter]\nid = 'command'\nparams = { argv = ['sh'] }\n";
@@ -131,9 +150,19 @@ fn artifacts_are_registered_listed_and_shown() {
         "adapter": { "id": "command", "params": { "argv": ["sh"] } } });
     place.write("fixer.json", same.to_string());
     place.run(&["subagent", "register", "--name", "fixer", "--from", "fixer.json"]).code(0);
-    let flags =
-        ["--name", "fixer", "--adapter", "command", "--param", "argv=[\"sh\"]", "--capability", "tools", "--prompt-template"];
-    let arguments: Vec<&str> = ["subagent", "register"].into_iter().chain(flags).chain(["Fix {{file}}"]).collect();
+    let flags = [
+        "--name",
+        "fixer",
+        "--adapter",
+        "command",
+        "--param",
+        "argv=[\"sh\"]",
+        "--capability",
+        "tools",
+        "--prompt-template",
+    ];
+    let arguments: Vec<&str> =
+        ["subagent", "register"].into_iter().chain(flags).chain(["Fix {{file}}"]).collect();
     let registered = place.run(&arguments).code(0);
     let shown = place.run(&["subagent", "get", "fixer"]).code(0).json();
     assert_eq!(registered.stdout.trim(), shown["pinned"], "all three ways give the same bytes");
@@ -144,8 +173,15 @@ fn artifacts_are_registered_listed_and_shown() {
     place.write("lost.toml", "name = 'lost'\ncapabilities = ['x', 'y']\nadapter = { id = 'command' }\n");
     place.run(&["subagent", "register", "--from", "lost.toml"]).code(5).says(&["not registered: x, y"]);
     place.write("typo.toml", "name = 'typo'\nsytemPrompt = ''\nadapter = { id = 'command' }\n");
-    place.run(&["subagent", "register", "--from", "typo.toml"]).code(2).says(&["typo.toml", "sytemPrompt", "hint:"]);
-    place.run(&["subagent", "register", "--name", "other", "--from", "fixer.toml"]).code(2).says(&["name = \"fixer\""]);
+    place.run(&["subagent", "register", "--from", "typo.toml"]).code(2).says(&[
+        "typo.toml",
+        "sytemPrompt",
+        "hint:",
+    ]);
+    place
+        .run(&["subagent", "register", "--name", "other", "--from", "fixer.toml"])
+        .code(2)
+        .says(&["name = \"fixer\""]);
 
     place.write("p.json", r#"{"schemaVersion":1,"id":"ci.test","blocks":[{"kind":"agent"}]}"#);
     place.run(&["pipeline", "register", "p.json"]).code(0);
@@ -173,9 +209,15 @@ fn secrets_never_reach_the_ledger_or_the_output() {
     place.run(&["env", "register", "--name", "x", "--secret", "A=vault://y"]).code(2).says(&["vault://y"]);
     place.run(&["env", "register", "--name", "x"]).code(2);
     place.write("leaky/config", "token=ghp_0123456789abcdef0123\n");
-    place.run(&["capabilities", "register", "--name", "leaky", "--from", "leaky"]).code(2).says(&["looks like a GitHub token"]);
+    place
+        .run(&["capabilities", "register", "--name", "leaky", "--from", "leaky"])
+        .code(2)
+        .says(&["looks like a GitHub token"]);
     fs::create_dir(place.path().join("void")).unwrap();
-    place.run(&["capabilities", "register", "--name", "void", "--from", "void"]).code(2).says(&["contains no file"]);
+    place
+        .run(&["capabilities", "register", "--name", "void", "--from", "void"])
+        .code(2)
+        .says(&["contains no file"]);
 }
 
 #[test]
@@ -183,7 +225,11 @@ fn doctor_names_what_is_missing() {
     let place = Place::new();
     let without = place.run(&["doctor", "--json"]).code(1).json();
     let failed = |report: &serde_json::Value, name: &str| {
-        report["checks"].as_array().unwrap().iter().any(|check| check["name"] == name && check["status"] == "fail")
+        report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["name"] == name && check["status"] == "fail")
     };
     assert!(failed(&without, "configuration"), "{without:#}");
     let place = initialised();

@@ -87,7 +87,8 @@ impl Output {
     /// stdout as JSON with the schema version that every document has.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
-        let value: serde_json::Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        let value: serde_json::Value =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
         assert_eq!(value["schemaVersion"], 1, "{value}");
         value
     }

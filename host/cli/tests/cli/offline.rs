@@ -25,7 +25,10 @@ fn verbs_that_need_a_deployment_say_how_to_get_one() {
 #[test]
 fn errors_have_a_chain_and_hints() {
     let place = Place::new();
-    insta::assert_snapshot!("error-config-missing", place.run(&["--config", "nowhere.toml", "orch", "runs"]).shown());
+    insta::assert_snapshot!(
+        "error-config-missing",
+        place.run(&["--config", "nowhere.toml", "orch", "runs"]).shown()
+    );
     place.write("pangolin.toml", "namespace = '../x'\n[queues.q]\nconcurrency = 0\n");
     insta::assert_snapshot!("error-config-values", place.run(&["orch", "runs"]).shown());
     insta::assert_snapshot!("error-usage", place.run(&["orch", "logs", "fanout-1"]).shown());
@@ -35,7 +38,10 @@ fn errors_have_a_chain_and_hints() {
 #[test]
 fn verify_needs_no_configuration_and_names_what_is_wrong() {
     let place = Place::new();
-    place.run(&["verify", "missing.json"]).code(2).says(&["cannot read missing.json", "caused by: No such file"]);
+    place
+        .run(&["verify", "missing.json"])
+        .code(2)
+        .says(&["cannot read missing.json", "caused by: No such file"]);
     // A broken configuration next to it must not matter.
     place.write("pangolin.toml", "this is not toml");
     place.write("bundle.json", "{\"schemaVersion\":1}");
@@ -54,11 +60,21 @@ fn pipelines_are_checked_without_a_deployment() {
     place.write("good.json", good);
     place.write("bad.json", r#"{"schemaVersion":2,"id":"x","blocks":[{"kind":"script","command":" "}]}"#);
     place.write("other.json", "[]");
-    assert_eq!(place.run(&["pipeline", "validate", "good.json"]).code(0).stdout, "valid: ci.test, 2 blocks\n");
-    place.run(&["pipeline", "validate", "bad.json"]).code(1).says(&["/schemaVersion", "/id", "/blocks/0/command"]);
+    assert_eq!(
+        place.run(&["pipeline", "validate", "good.json"]).code(0).stdout,
+        "valid: ci.test, 2 blocks\n"
+    );
+    place.run(&["pipeline", "validate", "bad.json"]).code(1).says(&[
+        "/schemaVersion",
+        "/id",
+        "/blocks/0/command",
+    ]);
     let report = place.run(&["pipeline", "validate", "bad.json", "--json"]).code(1).json();
     assert_eq!(report["findings"].as_array().unwrap().len(), 3);
-    place.run(&["pipeline", "validate", "other.json"]).code(1).says(&["other.json is not a pipeline", "hint:"]);
+    place
+        .run(&["pipeline", "validate", "other.json"])
+        .code(1)
+        .says(&["other.json is not a pipeline", "hint:"]);
 }
 
 #[test]

@@ -40,7 +40,8 @@ fn cancel_of_an_item_leaves_the_others_alone() {
     world.agent("forever", FOREVER);
     world.agent("quick", "echo hello > hello.txt");
     let _daemon = world.serve();
-    world.submit("stop-2", &[("slow", "forever", &[]), ("after", "quick", &["slow"]), ("free", "quick", &[])]);
+    world
+        .submit("stop-2", &[("slow", "forever", &[]), ("after", "quick", &["slow"]), ("free", "quick", &[])]);
     let mut watch = world.watch("stop-2");
     watch.until_item("slow", "running");
     world.run(&["orch", "cancel", "stop-2/slow"]).ok();
@@ -58,8 +59,11 @@ fn cancel_of_an_item_leaves_the_others_alone() {
 #[test]
 fn a_failed_attempt_is_retried_and_both_are_on_record() {
     let world = World::new();
-    let second = DispatchId::derive("e2e", &RunId::new("retry-1").unwrap(), &ItemId::new("flaky").unwrap(), 2);
-    let script = format!("echo tried >> work.txt; [ \"$PANGOLIN_DISPATCH_ID\" = {second} ] || {{ echo no luck >&2; exit 7; }}");
+    let second =
+        DispatchId::derive("e2e", &RunId::new("retry-1").unwrap(), &ItemId::new("flaky").unwrap(), 2);
+    let script = format!(
+        "echo tried >> work.txt; [ \"$PANGOLIN_DISPATCH_ID\" = {second} ] || {{ echo no luck >&2; exit 7; }}"
+    );
     world.agent("flaky", &script);
     let _daemon = world.serve();
     world.submit("retry-1", &[("flaky", "flaky", &[])]);
@@ -68,10 +72,14 @@ fn a_failed_attempt_is_retried_and_both_are_on_record() {
     assert_eq!(flaky["status"], "done", "{flaky:#}");
     assert_eq!(flaky["attempts"].as_array().map(Vec::len), Some(2));
     assert_eq!(flaky["attempts"][0]["failure"]["reason"], "provider-failed");
-    assert!(flaky["attempts"][0]["patch"].is_string(), "partial work of the failed attempt is kept: {flaky:#}");
+    assert!(
+        flaky["attempts"][0]["patch"].is_string(),
+        "partial work of the failed attempt is kept: {flaky:#}"
+    );
     let stderr = world.run(&["orch", "logs", "retry-1/flaky", "--attempt", "1", "--stderr"]).ok().text();
     assert_eq!(stderr, "no luck\n");
-    let _ = world.run(&["orch", "logs", "retry-1/flaky", "--attempt", "3"]).code(5).says(&["has no attempt 3"]);
+    let _ =
+        world.run(&["orch", "logs", "retry-1/flaky", "--attempt", "3"]).code(5).says(&["has no attempt 3"]);
     let text = world.run(&["orch", "status", "retry-1"]).ok().text();
     assert!(text.contains("attempt 1  failed") && text.contains("provider-failed (work)"), "{text}");
     let _ = world.intact_bundle("retry-1");
@@ -83,10 +91,14 @@ fn a_failure_skips_its_dependents_and_is_explained() {
     world.agent("broken", "echo out; echo why it broke >&2; exit 3");
     world.agent("quick", "true");
     let _daemon = world.serve();
-    world.submit("fail-1", &[("a", "broken", &[]), ("b", "quick", &["a"]), ("c", "quick", &["b"]), ("d", "quick", &[])]);
+    world.submit(
+        "fail-1",
+        &[("a", "broken", &[]), ("b", "quick", &["a"]), ("c", "quick", &["b"]), ("d", "quick", &[])],
+    );
     let run = world.finish("fail-1");
     assert_eq!(run["state"], "failed");
-    let states: Vec<_> = ["a", "b", "c", "d"].map(|id| item(&run, id)["status"].as_str().unwrap_or_default()).into();
+    let states: Vec<_> =
+        ["a", "b", "c", "d"].map(|id| item(&run, id)["status"].as_str().unwrap_or_default()).into();
     assert_eq!(states, ["failed", "skipped", "skipped", "done"]);
     assert_eq!(item(&run, "a")["attempts"].as_array().map(Vec::len), Some(2));
     assert!(item(&run, "c")["why"].as_str().is_some_and(|why| why.contains('a')), "{run:#}");
@@ -108,8 +120,10 @@ fn without_a_daemon_a_run_is_queued_and_admitted_later() {
     let _daemon = world.serve();
     let (_, lines) = watch.until_terminal();
     assert_eq!(lines.last().expect("line")["state"], "done");
-    let again = world.run(&["orch", "submit", &plan]).code(1);
-    assert!(again.stderr.contains("later-1"), "a run id is used once: {}", again.stderr);
+    // The same plan again is the same run: same receipt. Another plan under its id is refused.
+    let _ = world.run(&["orch", "submit", &plan]).ok().says(&["admitted: leaf 0 of log "]);
+    let other = world.plan("later-1", &[("b", "quick", &[])], &json!({}));
+    let _ = world.run(&["orch", "submit", &other]).code(1).says(&["later-1"]);
     let _ = world.run(&["orch", "watch", "never"]).code(5);
     let _ = world.run(&["orch", "status", "never"]).code(5);
     let _ = world.run(&["orch", "cancel", "never"]).code(5);
@@ -120,11 +134,12 @@ fn dispatch_runs_one_worker_without_a_plan() {
     let world = World::new();
     world.agent("writer", "echo \"$PANGOLIN_INPUT_JSON\" > seen.json");
     let _daemon = world.serve();
-    let result = world.run(&["dispatch", "run", "--subagent", "writer", "--input", "{\"file\":\"x\"}"]).ok().json();
+    let result =
+        world.run(&["dispatch", "run", "--subagent", "writer", "--input", "{\"file\":\"x\"}"]).ok().json();
     assert_eq!(result["status"], "done", "{result:#}");
     let id = result["dispatchId"].as_str().expect("dispatch id").to_owned();
     let described = world.run(&["dispatch", "describe", &id]).ok().json();
     assert_eq!(described["status"], "done", "{described:#}");
-    let _ = world.run(&["dispatch", "run", "--subagent", "nobody"]).code(5);
+    let _ = world.run(&["dispatch", "run", "--subagent", "nobody"]).code(1).says(&["nobody"]);
     let _ = world.run(&["dispatch", "run", "--subagent", "writer", "--input", "{"]).code(2);
 }

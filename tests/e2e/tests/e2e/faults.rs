@@ -62,7 +62,10 @@ fn a_daemon_that_ends_cleanly_leaves_its_worker_to_the_next() {
     assert_eq!(status.code(), Some(0), "Ctrl-C is how the daemon is stopped");
     let _daemon = world.serve();
     let run = world.finish("hand-1");
-    assert_eq!((run["state"].as_str(), item(&run, "a")["attempts"].as_array().map(Vec::len)), (Some("done"), Some(1)));
+    assert_eq!(
+        (run["state"].as_str(), item(&run, "a")["attempts"].as_array().map(Vec::len)),
+        (Some("done"), Some(1))
+    );
     let _ = world.intact_bundle("hand-1");
 }
 
@@ -73,7 +76,8 @@ fn two_daemons_share_one_deployment() {
     let first = world.serve();
     let mut second = world.stand_by();
     let names: Vec<String> = (0..6).map(|n| format!("i{n}")).collect();
-    let items: Vec<(&str, &str, &[&str])> = names.iter().map(|name| (name.as_str(), "count", &[][..])).collect();
+    let items: Vec<(&str, &str, &[&str])> =
+        names.iter().map(|name| (name.as_str(), "count", &[][..])).collect();
     world.submit("pair-1", &items);
     let mut watch = world.watch("pair-1");
     watch.until("the first item", |line| line["item"]["status"] == "done");
@@ -93,11 +97,16 @@ fn two_daemons_share_one_deployment() {
 fn an_attempt_that_takes_too_long_is_killed() {
     let world = World::new();
     world.agent("forever", "sleep 100000 & sleep 100000");
-    let plan = world.plan("late-1", &[("a", "forever", &[])], &json!({ "timeoutSeconds": 1, "maxAttempts": 1 }));
+    let plan =
+        world.plan("late-1", &[("a", "forever", &[])], &json!({ "timeoutSeconds": 1, "maxAttempts": 1 }));
     let _daemon = world.serve();
     world.run(&["orch", "submit", &plan]).ok();
     let run = world.finish("late-1");
     let attempt = &item(&run, "a")["attempts"][0];
-    assert_eq!((run["state"].as_str(), attempt["failure"]["reason"].as_str()), (Some("failed"), Some("timeout")), "{run:#}");
+    assert_eq!(
+        (run["state"].as_str(), attempt["failure"]["reason"].as_str()),
+        (Some("failed"), Some("timeout")),
+        "{run:#}"
+    );
     let _ = world.intact_bundle("late-1");
 }

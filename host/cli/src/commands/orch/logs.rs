@@ -1,6 +1,5 @@
 //! `pangolin orch logs`.
 
-use pangolin_core::ids::Digest;
 use pangolin_runtime::{
     deployment::Deployment,
     views::{AttemptView, ItemView},
@@ -23,32 +22,35 @@ pub(super) async fn run(context: &Context, args: Logs) -> CliResult {
             .hint(format!("pangolin orch status {} lists the items", args.target.run))
     })?;
     let attempt = choose(item, &args)?;
-    let (what, digest) = if args.events {
-        ("events", attempt.events)
-    } else if args.stderr {
-        ("stderr", in_result(&deployment, attempt, "stderr").await?)
-    } else {
-        (
-            "stdout",
-            match attempt.transcript {
-                Some(digest) => Some(digest),
-                None => in_result(&deployment, attempt, "stdout").await?,
-            },
-        )
+    let what = match (args.events, args.stderr) {
+        (true, _) => "events",
+        (_, true) => "stderr",
+        _ => "stdout",
     };
-    let Some(digest) = digest else {
+    let stored = match what {
+        "events" => attempt.events,
+        "stdout" => attempt.transcript,
+        _ => None,
+    };
+    let found = match stored {
+        Some(digest) => Some(deployment.blob(&digest).await?),
+        None => from_events(&deployment, attempt, what).await?,
+    };
+    let Some(bytes) = found else {
         return Err(missing(&args, attempt, what));
     };
-    let bytes = deployment.blob(&digest).await?;
     if printer.is_json() {
-        printer.json(&json!({
+        let mut document = json!({
             "run": args.target.run,
             "item": args.target.item,
             "attempt": attempt.attempt,
             "stream": what,
-            "digest": digest,
             "text": String::from_utf8_lossy(&bytes),
-        }))?;
+        });
+        if let Some(digest) = stored {
+            document["digest"] = json!(digest);
+        }
+        printer.json(&document)?;
     } else {
         printer.foreign(&bytes)?;
     }
@@ -90,14 +92,20 @@ fn missing(args: &Logs, attempt: &AttemptView, what: &str) -> CliError {
     CliError::new(Exit::NotFound, format!("{target} left no {what}{why}"))
 }
 
-/// Digest of an agent stream from the attempt's result record.
-async fn in_result(
+/// A command's stream as far as the worker's events carry it (bounded by the worker). stderr is not kept elsewhere.
+async fn from_events(
     deployment: &Deployment,
     attempt: &AttemptView,
     stream: &str,
-) -> CliResult<Option<Digest>> {
-    let Some(result) = attempt.result else { return Ok(None) };
-    let record: Value = serde_json::from_slice(&deployment.blob(&result).await?)?;
-    let digest = record.pointer(&format!("/agent/{stream}")).and_then(Value::as_str);
-    Ok(digest.and_then(|text| text.parse().ok()))
+) -> CliResult<Option<Vec<u8>>> {
+    let Some(events) = attempt.events else { return Ok(None) };
+    let bytes = deployment.blob(&events).await?;
+    let mut found = None;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let event: Value = serde_json::from_slice(line).unwrap_or_default();
+        if let Some(text) = event.get(stream).and_then(Value::as_str) {
+            found.get_or_insert_with(Vec::new).extend_from_slice(text.as_bytes());
+        }
+    }
+    Ok(found)
 }

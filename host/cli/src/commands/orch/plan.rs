@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     args::orch::Submit,
     context::{Context, actor},
-    error::{CliError, CliResult},
+    error::{CliError, CliResult, print_findings},
     exit::Exit,
     files, format,
-    printer::{Printer, Role, one_line},
+    printer::{Printer, one_line},
 };
 
 pub(super) fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
@@ -50,7 +50,9 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
     let options = SubmitOptions { queue: args.queue, actor: actor(&args.actor) };
     let submission = match deployment.submit(&bytes, options).await {
         Ok(submission) => submission,
-        Err(RuntimeError::Rejected { reason, findings }) => return rejected(printer, &args.plan, &reason, &findings),
+        Err(RuntimeError::Rejected { reason, findings }) => {
+            return rejected(printer, &args.plan, &reason, &findings);
+        }
         Err(error) => return Err(error.into()),
     };
     let run = &submission.run;
@@ -70,7 +72,8 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         }
     }
     if printer.is_json() {
-        let mut document = json!({ "run": run, "state": if receipt.is_some() { "admitted" } else { "queued" } });
+        let mut document =
+            json!({ "run": run, "state": if receipt.is_some() { "admitted" } else { "queued" } });
         if let Some(receipt) = receipt {
             document["receipt"] = receipt;
         }
@@ -105,7 +108,8 @@ fn print_receipt(printer: &Printer, receipt: &Value) {
 
 fn rejected(printer: &Printer, plan: &Path, reason: &str, findings: &[Finding]) -> CliResult {
     if printer.is_json() {
-        printer.json(&json!({ "state": "rejected", "reason": reason, "findings": findings_json(findings) }))?;
+        printer
+            .json(&json!({ "state": "rejected", "reason": reason, "findings": findings_json(findings) }))?;
         return Ok(Exit::Failed);
     }
     print_findings(printer, findings);
@@ -121,28 +125,12 @@ fn name(plan: &Path) -> String {
 
 fn invalid(plan: &Path, findings: &[Finding]) -> CliError {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    CliError::new(Exit::Failed, format!("{} cannot be run: {}", name(plan), format::count(errors as u64, "error")))
+    CliError::new(
+        Exit::Failed,
+        format!("{} cannot be run: {}", name(plan), format::count(errors as u64, "error")),
+    )
 }
 
 fn findings_json(findings: &[Finding]) -> Value {
     json!(findings)
-}
-
-/// Each finding with its JSON pointer and hint on stderr.
-fn print_findings(printer: &Printer, findings: &[Finding]) {
-    for finding in findings {
-        let (role, label) = match finding.severity {
-            Severity::Error => (Role::Error, "error"),
-            Severity::Warning => (Role::Warn, "warning"),
-        };
-        let pointer = if finding.pointer.is_empty() { "(whole plan)" } else { finding.pointer.as_str() };
-        printer.labelled(
-            role,
-            label,
-            &format!("{}: {} [{}]", one_line(pointer), one_line(&finding.message), finding.code),
-        );
-        if let Some(hint) = &finding.hint {
-            printer.labelled(Role::Hint, "  hint", &one_line(hint));
-        }
-    }
 }

@@ -32,7 +32,9 @@ pub(super) async fn run(context: &Context) -> CliResult {
     };
     let pid = std::process::id();
     match deployment.daemon() {
-        Some(leader) => printer.note(format_args!("standing by (pid {pid}): process {leader} serves this deployment")),
+        Some(leader) => {
+            printer.note(format_args!("standing by (pid {pid}): process {leader} serves this deployment"))
+        }
         None => printer.note(format_args!("starting (pid {pid})")),
     }
     let on_lead = move || printer.note(format_args!("serving (pid {pid}); Ctrl-C or SIGTERM stops it"));
