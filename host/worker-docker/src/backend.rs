@@ -6,7 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -244,7 +244,14 @@ impl DockerBackend {
     /// Starts the container unless it ever ran. Call with the dispatch's lock held.
     async fn start_once(&self, spec: &WorkerSpec) -> Result<(Started, Option<Follower>), BackendError> {
         let name = name(&spec.dispatch);
-        for _ in 0..3 {
+        // A create request of a host that died is still being processed: its name is taken, but there is nothing to
+        // look at yet.
+        let patience = Instant::now() + CREATE_PATIENCE;
+        let mut before = false;
+        while Instant::now() < patience {
+            if std::mem::replace(&mut before, true) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             let Some(seen) = self.see(&spec.dispatch).await? else {
                 self.check(spec)?;
                 self.create(spec).await?;
@@ -268,9 +275,14 @@ impl DockerBackend {
                 }
             };
         }
-        Err(BackendError::Unavailable(format!("container {name} keeps vanishing; is somebody removing it?")))
+        Err(BackendError::Unavailable(format!(
+            "container {name} neither exists nor can be created; is somebody removing it?"
+        )))
     }
 }
+
+/// How long a container may stay between taken name and existence.
+const CREATE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Exclusive among all hosts that share this directory; released when dropped or when this process ends.
 async fn lock(envelope_dir: &Path, dispatch: &DispatchId) -> Result<File, BackendError> {
