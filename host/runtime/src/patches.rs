@@ -1,7 +1,7 @@
 //! Reviewing and applying the patches of a run. A patch is applied only when its bytes have the sealed digest, and
 //! afterwards the tree is compared with the sealed one.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use pangolin_core::ids::{Digest, ItemId, RunId};
 use serde::Serialize;
@@ -101,6 +101,9 @@ pub struct ApplyReport {
     pub files: usize,
     /// The patch on its base commit gives the sealed tree. `None` when the base commit is not in the repository.
     pub tree_matches: Option<bool>,
+    /// All its changes were there already, from the patches before it or in the repository; it was skipped. Only when
+    /// a whole run is applied.
+    pub contained: bool,
 }
 
 /// The patches of a run in plan order: of each item the last attempt that left one, or every attempt's.
@@ -211,7 +214,14 @@ pub async fn apply(
     let trial = tempdir()?;
     let copy = trial.path().join("tree");
     private_checkout(top, &head, &copy)?;
+    let mut contained = BTreeSet::new();
     for (info, bytes) in &patches {
+        let check = |more: &[&str]| Git::new(&copy).args(["apply", "--check"]).args(more).arg("-").run_with(bytes).is_ok();
+        // A gate that applied the patches before it delivers their sum: nothing of that is new.
+        if item.is_none() && !check(&["--index"]) && check(&["--reverse"]) {
+            contained.insert(info.item.clone());
+            continue;
+        }
         Git::new(&copy).args(arguments(options.three_way)).arg("-").run_with(bytes).map_err(|source| {
             PatchesError::DoesNotApply { item: info.item.clone(), repo: repo_text.clone(), source }
         })?;
@@ -225,10 +235,16 @@ pub async fn apply(
             Git::new(&check).args(["apply", "--index", "-"]).run_with(bytes).ok()?;
             Some(Git::new(&check).args(["write-tree"]).line().ok()? == tree)
         });
-        reports.push(ApplyReport { item: info.item.clone(), digest: info.digest, files: info.files.len(), tree_matches });
+        reports.push(ApplyReport {
+            item: info.item.clone(),
+            digest: info.digest,
+            files: info.files.len(),
+            contained: contained.contains(&info.item),
+            tree_matches,
+        });
     }
     if !options.check_only {
-        for (info, bytes) in &patches {
+        for (info, bytes) in patches.iter().filter(|(info, _)| !contained.contains(&info.item)) {
             Git::new(top).args(arguments(options.three_way)).arg("-").run_with(bytes).map_err(|source| {
                 PatchesError::DoesNotApply { item: info.item.clone(), repo: repo_text.clone(), source }
             })?;

@@ -32,7 +32,7 @@ Examples:
     /// Apply patches to a repository and check the result against the sealed tree
     #[command(
         after_help = "The changes are staged, nothing is committed. Without an item the patches of all done items are applied
-in plan order, all or none. The repository must have no uncommitted changes.
+in plan order, all or none; a patch whose changes are all there already is skipped. The repository must have no uncommitted changes.
 
 Examples:
   pangolin patch apply fanout-1/edit-alpha

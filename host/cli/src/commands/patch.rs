@@ -86,6 +86,7 @@ async fn apply(context: &Context, args: Apply) -> CliResult {
     }
     let verb = if args.check { "applies" } else { "applied" };
     for report in &reports {
+        let verb = if report.contained { "contained already" } else { verb };
         let files = format::count(report.files as u64, "file");
         printer.line(format_args!("{verb}  {}/{}  {files}", args.target.run, report.item))?;
         if report.tree_matches == Some(false) {

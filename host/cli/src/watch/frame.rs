@@ -187,13 +187,13 @@ fn why(item: &ItemView) -> String {
     if text == item.status {
         text.clear();
     }
-    if let Some(first) = item.blocked_by.first() {
-        if !text.contains(first.as_str()) {
-            let shown: Vec<&str> = item.blocked_by.iter().take(3).map(|id| id.as_str()).collect();
-            let more = item.blocked_by.len() - shown.len();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            text = format!("{text} (blocked by {}{more})", shown.join(", ")).trim_start().to_owned();
-        }
+    if let Some(first) = item.blocked_by.first()
+        && !text.contains(first.as_str())
+    {
+        let shown: Vec<&str> = item.blocked_by.iter().take(3).map(|id| id.as_str()).collect();
+        let more = item.blocked_by.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text = format!("{text} (blocked by {}{more})", shown.join(", ")).trim_start().to_owned();
     }
     if item.verify.as_ref().is_some_and(|verify| !verify.passed) {
         text.push_str(if text.is_empty() { "self-verify is red" } else { "; self-verify is red" });

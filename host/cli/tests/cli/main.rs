@@ -1,5 +1,7 @@
 //! The real binary in a sealed environment: stdout, stderr and exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers too")]
+
 mod deployment;
 mod harness;
 mod offline;

@@ -117,6 +117,18 @@ fn patches_are_exact_and_apply(world: &World) {
         world.run(&["patch", "apply", &target, "--repo", "repo", "--check"]).ok();
     }
     assert_eq!(world.git(&["status", "--porcelain"]), "", "--check changes nothing");
+    let all = world.run(&["patch", "apply", "fanout-1", "--repo", "repo", "--check", "--json"]).ok().json();
+    let contained =
+        all["applied"].as_array().expect("reports").iter().map(|report| report["contained"] == true);
+    assert_eq!(
+        contained.collect::<Vec<_>>(),
+        [false, false, false, true],
+        "the gate delivers the sum of the edits"
+    );
+    assert!(
+        all["applied"].as_array().is_some_and(|all| all.iter().all(|report| report["treeMatches"] == true)),
+        "{all}"
+    );
     for id in EDITS {
         world.run(&["patch", "apply", &format!("fanout-1/{id}"), "--repo", "repo"]).ok();
         let dirty = world.run(&["patch", "apply", &format!("fanout-1/{id}"), "--repo", "repo"]).code(1);
