@@ -9,15 +9,17 @@ fn a_malformed_submission_stops_nobody() {
     let world = World::new();
     world.agent("quick", "true");
     let _daemon = world.serve();
-    // Past the client's own checks: somebody else writes into the inbox.
+    // Past the client's own checks: somebody else puts files into the inbox.
     let inbox = world.path().join(".pangolin/inbox");
-    for (name, bytes) in [("broken", &b"{ not json"[..]), ("hostile", b"\x00\xff"), ("../x", b"{}")] {
-        let file = format!("{}.json", name.replace('/', "_"));
-        std::fs::write(inbox.join(&file), bytes).expect("inbox");
-        let waiting = inbox.join("waiting");
-        if waiting.is_dir() {
-            std::fs::write(waiting.join(&file), bytes).expect("inbox");
-        }
+    let hostile: [(&str, &[u8]); 4] = [
+        ("broken", b"{ not json"),
+        ("binary", b"\x00\xff\xfe"),
+        ("future", b"{\"v\":99,\"kind\":\"submit\"}"),
+        ("lying", b"{\"v\":1,\"kind\":\"submit\",\"actor\":\"x\",\"plan\":\"{\\\"id\\\":\\\"../up\\\"}\"}"),
+    ];
+    for (name, bytes) in hostile {
+        std::fs::write(world.path().join(name), bytes).expect("file");
+        std::fs::rename(world.path().join(name), inbox.join("waiting").join(name)).expect("inbox");
     }
     world.write("bad.json", json!({ "id": "bad", "queue": "nowhere", "items": [] }).to_string());
     let bad = world.run(&["orch", "submit", "bad.json"]).code(1);
@@ -29,6 +31,11 @@ fn a_malformed_submission_stops_nobody() {
 
     world.submit("good", &[("a", "quick", &[])]);
     assert_eq!(world.finish("good")["state"], "done");
+    for (name, _) in hostile {
+        assert!(inbox.join("rejected").join(name).exists(), "{name} is set aside");
+        let answer = std::fs::read_to_string(inbox.join("answers").join(name)).expect("answer");
+        assert!(answer.starts_with("rejected\n") && answer.contains("reason"), "{name}: {answer}");
+    }
 }
 
 #[test]

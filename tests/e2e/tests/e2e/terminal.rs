@@ -111,3 +111,20 @@ fn interrupting_the_view_restores_the_terminal_and_leaves_the_run_alone() {
     world.run(&["orch", "cancel", "live-2"]).ok();
     let _ = world.finish("live-2");
 }
+
+#[test]
+fn a_reader_that_saw_enough_ends_the_watch_without_an_error() {
+    let world = World::new();
+    world.agent("slow", "sleep 1");
+    let _daemon = world.serve();
+    world.submit("head-1", &[("a", "slow", &[]), ("b", "slow", &["a"])]);
+    let mut command = world.command(&["orch", "watch", "head-1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("watch");
+    let mut first = [0; 1];
+    child.stdout.take().expect("stdout").read_exact(&mut first).expect("a line");
+    // The pipe is closed here; the next line finds nobody.
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let _ = world.finish("head-1");
+}
