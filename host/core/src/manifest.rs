@@ -70,7 +70,7 @@ pub struct DispatchManifest {
 }
 
 /// A registered artifact as it was resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedDigest {
     /// Registered name.

@@ -207,7 +207,10 @@ impl<'p> Driver<'p> {
         Ok(driver)
     }
 
-    async fn run(&mut self, shutdown: &mut (impl Future<Output = ()> + Send + Unpin)) -> Result<(), DriverError> {
+    async fn run(
+        &mut self,
+        shutdown: &mut (impl Future<Output = ()> + Send + Unpin),
+    ) -> Result<(), DriverError> {
         let mut inbox_may_have_more = true;
         let mut held: Option<Report> = None;
         loop {
@@ -309,7 +312,12 @@ impl<'p> Driver<'p> {
         let Fire { run, item, attempt, dispatch } = fire.clone();
         match self.parts.executor.prepare(&fire, state).await {
             Ok(manifest) => {
-                let body = EntryBody::ItemFired { item: item.clone(), attempt, dispatch: dispatch.clone(), manifest };
+                let body = EntryBody::ItemFired {
+                    item: item.clone(),
+                    attempt,
+                    dispatch: dispatch.clone(),
+                    manifest,
+                };
                 self.record(&run, now, ENGINE, body)?;
                 self.effects.push(Effect::Start(Job { run, item, attempt, dispatch, manifest }));
                 Ok(true)
@@ -340,9 +348,12 @@ impl<'p> Driver<'p> {
 
     async fn take(&mut self, message: Message, now: i64) -> Result<(), DriverError> {
         let disposition = match serde_json::from_slice::<Envelope>(&message.bytes) {
-            Err(error) => Disposition::Rejected(Answer::because(format!("not a message: {error}")).to_bytes()),
+            Err(error) => {
+                Disposition::Rejected(Answer::because(format!("not a message: {error}")).to_bytes())
+            }
             Ok(Envelope { v, .. }) if v != MESSAGE_VERSION => Disposition::Rejected(
-                Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}")).to_bytes(),
+                Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}"))
+                    .to_bytes(),
             ),
             Ok(Envelope { request: Request::Submit { plan, queue, actor }, .. }) => {
                 self.submit(&plan, queue, actor, now).await?
@@ -359,7 +370,13 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    async fn cancel(&mut self, run: &RunId, body: EntryBody, actor: &str, now: i64) -> Result<Disposition, DriverError> {
+    async fn cancel(
+        &mut self,
+        run: &RunId,
+        body: EntryBody,
+        actor: &str,
+        now: i64,
+    ) -> Result<Disposition, DriverError> {
         let Some(state) = self.scheduler.run(run) else {
             let known = self.parts.store.get(&keys::summary(run)).await?.is_some();
             let why = if known { "has ended already" } else { "does not exist" };
@@ -395,7 +412,9 @@ impl<'p> Driver<'p> {
         };
         let queue = match queue.map(QueueName::new).transpose() {
             Ok(queue) => queue.unwrap_or_else(|| plan.queue.clone()),
-            Err(error) => return Ok(Disposition::Rejected(Answer::because(format!("queue: {error}")).to_bytes())),
+            Err(error) => {
+                return Ok(Disposition::Rejected(Answer::because(format!("queue: {error}")).to_bytes()));
+            }
         };
         // The entry says where the run is queued; the sealed plan keeps the submitter's own words.
         plan.queue = queue.clone();
@@ -433,7 +452,9 @@ impl<'p> Driver<'p> {
         self.scheduler.insert_run(state);
         self.summaries.insert(run.clone(), summary);
         let receipt = serde_json::to_value(&receipt).ok();
-        Ok(Disposition::Accepted(Answer { run: Some(run), receipt, ..Answer::because("admitted") }.to_bytes()))
+        Ok(Disposition::Accepted(
+            Answer { run: Some(run), receipt, ..Answer::because("admitted") }.to_bytes(),
+        ))
     }
 
     /// The same plan under the same id is the same submission; another plan is refused.
@@ -446,7 +467,9 @@ impl<'p> Driver<'p> {
         let same = serde_json::from_slice::<Summary>(summary).is_ok_and(|summary| summary.plan == *digest);
         if !same {
             let why = format!("run {run} exists already with another plan; give this plan another id");
-            return Ok(Disposition::Rejected(Answer { run: Some(run.clone()), ..Answer::because(why) }.to_bytes()));
+            return Ok(Disposition::Rejected(
+                Answer { run: Some(run.clone()), ..Answer::because(why) }.to_bytes(),
+            ));
         }
         let receipt = self.parts.store.get(&keys::receipt(run)).await?;
         let receipt = receipt.and_then(|cell| serde_json::from_slice(&cell.value).ok());
@@ -460,7 +483,9 @@ impl<'p> Driver<'p> {
 fn cancel_problem(state: &RunState, body: &EntryBody) -> Option<String> {
     let run = state.id();
     match body {
-        EntryBody::RunCancelled {} if state.is_cancelled() => Some(format!("run {run} is being cancelled already")),
+        EntryBody::RunCancelled {} if state.is_cancelled() => {
+            Some(format!("run {run} is being cancelled already"))
+        }
         EntryBody::ItemCancelled { item } => match state.item(item) {
             None => Some(format!("run {run} has no item {item}")),
             Some(view) if view.state.is_terminal() => {

@@ -119,7 +119,11 @@ async fn read_all(
     Ok((records, leaves))
 }
 
-async fn add_object(blobs: &dyn BlobStore, builder: &mut BundleBuilder, digest: &Digest) -> Result<bool, ExportError> {
+async fn add_object(
+    blobs: &dyn BlobStore,
+    builder: &mut BundleBuilder,
+    digest: &Digest,
+) -> Result<bool, ExportError> {
     match blobs.get(digest, BLOB_BYTES_MAX).await {
         Ok(bytes) => {
             builder.add_object(&bytes)?;

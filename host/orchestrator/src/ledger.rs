@@ -91,10 +91,13 @@ pub enum LedgerError {
 /// Wait between tries when the store is busy or full.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// Leaf hash and bytes.
+type NewRecord = (Digest, Vec<u8>);
+
 #[derive(Default)]
 struct Pending {
-    runs: HashMap<RunId, (Head, Vec<(Digest, Vec<u8>)>)>,
-    log: Vec<(Digest, Vec<u8>)>,
+    runs: HashMap<RunId, (Head, Vec<NewRecord>)>,
+    log: Vec<NewRecord>,
     writes: HashMap<String, Option<Vec<u8>>>,
 }
 
@@ -118,7 +121,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Deposed`] when another driver took it at the same moment.
-    pub async fn take_over(store: Arc<dyn RunStore>, key: Arc<SigningKey>, holder: &str) -> Result<Self, LedgerError> {
+    pub async fn take_over(
+        store: Arc<dyn RunStore>,
+        key: Arc<SigningKey>,
+        holder: &str,
+    ) -> Result<Self, LedgerError> {
         let current = store.get(keys::FENCE).await?;
         let version = current.map_or(0, |cell| cell.version);
         let guard = if version == 0 {
@@ -188,7 +195,13 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Encode`]; the chain is unchanged then.
-    pub fn append(&mut self, run: &RunId, at: i64, actor: &str, body: EntryBody) -> Result<Entry, LedgerError> {
+    pub fn append(
+        &mut self,
+        run: &RunId,
+        at: i64,
+        actor: &str,
+        body: EntryBody,
+    ) -> Result<Entry, LedgerError> {
         let chain = self.chains.entry(run.clone()).or_default();
         let head = Head { len: chain.len(), hash: chain.head() };
         let (entry, leaf, bytes) = chain
@@ -207,7 +220,8 @@ impl Ledger {
         let index = self.log_head.len + self.pending.log.len() as u64;
         let proof = self.log.proof_of_next();
         self.log.push(leaf);
-        let checkpoint = Checkpoint { origin: self.origin().to_owned(), size: index + 1, root: self.log.root() };
+        let checkpoint =
+            Checkpoint { origin: self.origin().to_owned(), size: index + 1, root: self.log.root() };
         let note = checkpoint.sign(&self.key).map_err(LedgerError::Sign)?.to_string();
         self.pending.log.push((leaf, bytes));
         Ok((index, proof, note))
@@ -259,9 +273,16 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn seal(&mut self, run: &RunId, outcome: RunOutcome, summary: &Summary, at: i64) -> Result<(), LedgerError> {
+    pub fn seal(
+        &mut self,
+        run: &RunId,
+        outcome: RunOutcome,
+        summary: &Summary,
+        at: i64,
+    ) -> Result<(), LedgerError> {
         let chain = self.chains.get(run).cloned().unwrap_or_default();
-        let run_checkpoint = chain.checkpoint(self.origin(), run).sign(&self.key).map_err(LedgerError::Sign)?.to_string();
+        let run_checkpoint =
+            chain.checkpoint(self.origin(), run).sign(&self.key).map_err(LedgerError::Sign)?.to_string();
         let event = LogEvent::Seal(pangolin_audit::log::Seal {
             v: pangolin_audit::log::LOG_VERSION,
             run: run.clone(),
@@ -272,7 +293,8 @@ impl Ledger {
             admission: summary.admission,
         });
         let (seal_index, _, log_checkpoint) = self.append_log(&event)?;
-        let record = SealRecord { run_checkpoint, admit_index: summary.log_index, seal_index, log_checkpoint, at };
+        let record =
+            SealRecord { run_checkpoint, admit_index: summary.log_index, seal_index, log_checkpoint, at };
         self.put(keys::seal(run), to_json(&record));
         self.put_summary(run, &Summary { finished_at: Some(at), outcome: Some(outcome), ..summary.clone() });
         self.delete(keys::active(run));

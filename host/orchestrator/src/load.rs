@@ -95,7 +95,11 @@ pub struct LoadedRun {
 ///
 /// # Errors
 /// [`LoadError`] names the entry or blob.
-pub async fn load_run(store: &dyn RunStore, blobs: &dyn BlobStore, run: &RunId) -> Result<LoadedRun, LoadError> {
+pub async fn load_run(
+    store: &dyn RunStore,
+    blobs: &dyn BlobStore,
+    run: &RunId,
+) -> Result<LoadedRun, LoadError> {
     let stream = keys::run_stream(run);
     let mut loaded: Option<LoadedRun> = None;
     let mut from = 0;
@@ -111,8 +115,11 @@ pub async fn load_run(store: &dyn RunStore, blobs: &dyn BlobStore, run: &RunId) 
                 let problem = format!("its bytes hash to {leaf}, not {}", record.hash);
                 return Err(LoadError::Damaged { run: run.clone(), seq, problem });
             }
-            let entry = canon::decode_entry(&record.bytes)
-                .map_err(|source| LoadError::Decode { run: run.clone(), seq, source })?;
+            let entry = canon::decode_entry(&record.bytes).map_err(|source| LoadError::Decode {
+                run: run.clone(),
+                seq,
+                source,
+            })?;
             let illegal = |source| LoadError::Illegal { run: run.clone(), source: Box::new(source) };
             match &mut loaded {
                 None => {
@@ -129,7 +136,9 @@ pub async fn load_run(store: &dyn RunStore, blobs: &dyn BlobStore, run: &RunId) 
                 }
                 Some(loaded) => {
                     let added = match &entry.body {
-                        EntryBody::RunExtended { document, .. } => Some(load_items(blobs, run, document).await?),
+                        EntryBody::RunExtended { document, .. } => {
+                            Some(load_items(blobs, run, document).await?)
+                        }
                         _ => None,
                     };
                     loaded.state.apply(&entry, added).map_err(illegal)?;

@@ -1,5 +1,6 @@
 //! The driver dies after every commit, before the effects, and in the middle of a commit whose answer is lost. Each
 //! time the next driver finishes the run, no attempt is started twice, and the bundle verifies.
+#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -177,7 +178,11 @@ impl World {
             store: Arc::new(MemoryRunStore::new()),
             blobs: blobs.clone(),
             inbox: Arc::new(MemoryInbox::new()),
-            workers: Arc::new(Workers { fails: BTreeMap::from([("flaky", 1), ("broken", 9)]), blobs, ..Workers::default() }),
+            workers: Arc::new(Workers {
+                fails: BTreeMap::from([("flaky", 1), ("broken", 9)]),
+                blobs,
+                ..Workers::default()
+            }),
             key: Arc::new(SigningKey::from_seed("pangolin.test/crash", &[7; 32]).unwrap()),
             clock: Arc::new(ManualClock::new(1_700_000_000_000)),
             lives: 0,
@@ -199,7 +204,10 @@ impl World {
             leadership: Arc::new(Alone),
             executor: Arc::new(Hands(self.workers.clone())),
             admission: Arc::new(Open),
-            queues: BTreeMap::from([(QueueName::new("default").unwrap(), QueuePolicy { concurrency: 2, paused: false })]),
+            queues: BTreeMap::from([(
+                QueueName::new("default").unwrap(),
+                QueuePolicy { concurrency: 2, paused: false },
+            )]),
             holder: format!("life-{}", self.lives),
             on_lead: Box::new(|| {}),
         }
@@ -327,11 +335,18 @@ async fn a_bad_message_stops_nobody_and_the_same_plan_is_the_same_run() {
     world.check("messages").await;
     let answer = |name: &'static str| {
         let inbox = world.inbox.clone();
-        async move { format!("{:?}", inbox.disposition(name).await.unwrap().map(|d| match d {
-            pangolin_ports::inbox::Disposition::Accepted(bytes) => format!("accepted {}", String::from_utf8_lossy(&bytes)),
-            pangolin_ports::inbox::Disposition::Rejected(bytes) => format!("rejected {}", String::from_utf8_lossy(&bytes)),
-            pangolin_ports::inbox::Disposition::Waiting => "waiting".to_owned(),
-        })) }
+        async move {
+            format!(
+                "{:?}",
+                inbox.disposition(name).await.unwrap().map(|d| match d {
+                    pangolin_ports::inbox::Disposition::Accepted(bytes) =>
+                        format!("accepted {}", String::from_utf8_lossy(&bytes)),
+                    pangolin_ports::inbox::Disposition::Rejected(bytes) =>
+                        format!("rejected {}", String::from_utf8_lossy(&bytes)),
+                    pangolin_ports::inbox::Disposition::Waiting => "waiting".to_owned(),
+                })
+            )
+        }
     };
     assert!(answer("bad-json").await.contains("rejected"));
     assert!(answer("bad-plan").await.contains("findings"));

@@ -3,7 +3,11 @@
 //!
 //! Measured between the worker's own time stamps (`finished_at` of one attempt, `started_at` of the next), so it
 //! holds process end, collection of the result, storing evidence, the commit, staging and process start.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its result and may stop anywhere")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints its result and may stop anywhere"
+)]
 
 use std::{process::ExitCode, time::Duration};
 

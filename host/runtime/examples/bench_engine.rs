@@ -3,12 +3,19 @@
 //!
 //! Peers, measured on a 2-core machine by the authors of the issue: the TypeScript original did 236 items/s
 //! (layered 100), 27 (layered 1,000), 41 (fan-in 1,000), 20 (chain of 300).
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its result and may stop anywhere")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints its result and may stop anywhere"
+)]
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use pangolin_audit::{note::SigningKey, verify::{Trust, verify_bundle}};
+use pangolin_audit::{
+    note::SigningKey,
+    verify::{Trust, verify_bundle},
+};
 use pangolin_core::{
     entry::{Evidence, RetryPolicy},
     ids::{Digest, DispatchId, QueueName, RunId},
@@ -42,7 +49,10 @@ impl Executor for Instantly {
         Ok(None)
     }
     fn start(&self, job: Job, report: Reporter) {
-        let _ = report.send(Report { job, end: AttemptEnd { status: AttemptStatus::Done, evidence: Evidence::default() } });
+        let _ = report.send(Report {
+            job,
+            end: AttemptEnd { status: AttemptStatus::Done, evidence: Evidence::default() },
+        });
     }
     fn stop(&self, _dispatch: &DispatchId) {}
     fn forget(&self, _dispatch: &DispatchId) {}
@@ -100,7 +110,10 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
         leadership: Arc::new(Alone),
         executor: Arc::new(Instantly),
         admission: Arc::new(Open),
-        queues: BTreeMap::from([(QueueName::new("default").unwrap(), QueuePolicy { concurrency: 64, paused: false })]),
+        queues: BTreeMap::from([(
+            QueueName::new("default").unwrap(),
+            QueuePolicy { concurrency: 64, paused: false },
+        )]),
         holder: "bench".to_owned(),
         on_lead: Box::new(|| {}),
     };
@@ -156,7 +169,8 @@ async fn main() {
     // On disk beside the build, not in /tmp: that may be memory.
     let root = std::env::current_dir().unwrap().join("target");
     let dir = tempfile::Builder::new().prefix("bench-engine-").tempdir_in(root).unwrap();
-    let mut shapes = vec![("layered", 100), ("layered", 1_000), ("fan-in", 1_000), ("chain", 300), ("chain", 3_000)];
+    let mut shapes =
+        vec![("layered", 100), ("layered", 1_000), ("fan-in", 1_000), ("chain", 300), ("chain", 3_000)];
     if !quick {
         shapes.push(("layered", 100_000));
     }

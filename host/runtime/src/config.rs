@@ -169,7 +169,11 @@ impl ExecutorConfig {
     #[must_use]
     pub fn limits(&self, timeout_ms: u64) -> Limits {
         let default = Limits::default();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated to 0 < cpus <= 1024")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "validated to 0 < cpus <= 1024"
+        )]
         let cpu_milli = self.cpus.map_or(default.cpu_milli, |cpus| (cpus * 1000.0) as u32);
         Limits {
             memory_bytes: self.memory_mb.map_or(default.memory_bytes, |mb| mb << 20),
@@ -265,7 +269,10 @@ impl Config {
                 max_attempts: parsed.retry.max_attempts.unwrap_or(default.max_attempts),
                 base_ms: parsed.retry.base_ms.unwrap_or(default.base_ms),
                 cap_ms: parsed.retry.cap_ms.unwrap_or(default.cap_ms),
-                timeout_ms: parsed.retry.timeout_seconds.map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
+                timeout_ms: parsed
+                    .retry
+                    .timeout_seconds
+                    .map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
             },
             adapters: parsed.adapters,
         };
@@ -273,7 +280,11 @@ impl Config {
             source.path = root.join(&source.path);
         }
         let problems = config.problems();
-        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems { path: file.to_owned(), problems }) }
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Problems { path: file.to_owned(), problems })
+        }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -286,11 +297,16 @@ impl Config {
         }
         for (name, queue) in &self.queues {
             if queue.concurrency == 0 {
-                found.push(format!("queues.{name}.concurrency: must be at least 1 (use paused = true to stop it)"));
+                found.push(format!(
+                    "queues.{name}.concurrency: must be at least 1 (use paused = true to stop it)"
+                ));
             }
         }
         if self.executors.is_empty() {
-            found.push("executors: at least one is needed, e.g. [executors.dispatch] backend = \"process\"".to_owned());
+            found.push(
+                "executors: at least one is needed, e.g. [executors.dispatch] backend = \"process\""
+                    .to_owned(),
+            );
         }
         for (name, executor) in &self.executors {
             match (executor.backend, executor.isolation()) {

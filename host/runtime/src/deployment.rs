@@ -136,7 +136,10 @@ impl From<LoadError> for RuntimeError {
 }
 
 fn not_found(run: &RunId) -> RuntimeError {
-    RuntimeError::NotFound { what: format!("run {run}"), hint: "`pangolin orch runs` lists the runs".to_owned() }
+    RuntimeError::NotFound {
+        what: format!("run {run}"),
+        hint: "`pangolin orch runs` lists the runs".to_owned(),
+    }
 }
 
 /// What [`init`] is told.
@@ -285,7 +288,15 @@ impl Deployment {
         let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
         let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
         let registry = Registry::new(config.namespace.clone(), store.clone(), blobs.clone());
-        Ok(Self { config: Arc::new(config), store, blobs, inbox, key, clock: Arc::new(SystemClock), registry })
+        Ok(Self {
+            config: Arc::new(config),
+            store,
+            blobs,
+            inbox,
+            key,
+            clock: Arc::new(SystemClock),
+            registry,
+        })
     }
 
     /// The configuration.
@@ -431,9 +442,18 @@ impl Deployment {
     ///
     /// # Errors
     /// [`RuntimeError::NotFound`] when there is no such run.
-    pub async fn cancel(&self, run: &RunId, item: Option<&ItemId>, actor: &str) -> Result<String, RuntimeError> {
+    pub async fn cancel(
+        &self,
+        run: &RunId,
+        item: Option<&ItemId>,
+        actor: &str,
+    ) -> Result<String, RuntimeError> {
         self.summary(run).await?;
-        self.send("cancel", Request::Cancel { run: run.clone(), item: item.cloned(), actor: actor.to_owned() }).await
+        self.send(
+            "cancel",
+            Request::Cancel { run: run.clone(), item: item.cloned(), actor: actor.to_owned() },
+        )
+        .await
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, RuntimeError> {
@@ -532,7 +552,10 @@ impl Deployment {
     }
 
     fn queue_policies(&self) -> BTreeMap<QueueName, QueuePolicy> {
-        let policy = |queue: &crate::config::QueueConfig| QueuePolicy { concurrency: queue.concurrency, paused: queue.paused };
+        let policy = |queue: &crate::config::QueueConfig| QueuePolicy {
+            concurrency: queue.concurrency,
+            paused: queue.paused,
+        };
         self.config.queues.iter().map(|(name, queue)| (name.clone(), policy(queue))).collect()
     }
 
@@ -544,7 +567,8 @@ impl Deployment {
         let path = match std::env::var_os("PANGOLIN_WORKER") {
             Some(path) => PathBuf::from(path),
             None => {
-                let exe = std::env::current_exe().map_err(|source| RuntimeError::Io { path: "/proc/self/exe".into(), source })?;
+                let exe = std::env::current_exe()
+                    .map_err(|source| RuntimeError::Io { path: "/proc/self/exe".into(), source })?;
                 exe.with_file_name("pangolin-worker")
             }
         };
@@ -565,7 +589,8 @@ impl Deployment {
                     None => {
                         let supervisor = SupervisorCommand::current_exe()
                             .map_err(|source| RuntimeError::Io { path: "/proc/self/exe".into(), source })?;
-                        let opened = ProcessBackend::open(self.config.state.join("workers"), supervisor, &worker);
+                        let opened =
+                            ProcessBackend::open(self.config.state.join("workers"), supervisor, &worker);
                         process.insert(Arc::new(opened.map_err(failed)?)).clone()
                     }
                 },

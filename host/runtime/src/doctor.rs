@@ -52,7 +52,11 @@ fn outcome<E: std::error::Error>(name: &str, result: Result<String, E>, hint: &s
 /// Runs every check that makes sense; without a configuration only those of the machine.
 pub async fn run(config: Option<&Config>) -> Vec<Check> {
     let mut checks = vec![
-        outcome("git", Git::new(Path::new("/")).arg("--version").line(), "install git (Debian: apt-get install git)"),
+        outcome(
+            "git",
+            Git::new(Path::new("/")).arg("--version").line(),
+            "install git (Debian: apt-get install git)",
+        ),
         outcome(
             "worker program",
             Deployment::worker_program().map(|path| path.display().to_string()),
@@ -60,14 +64,23 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         ),
     ];
     let Some(config) = config else {
-        checks.push(check("configuration", CheckStatus::Fail, "no pangolin.toml found", Some("run `pangolin init`")));
+        checks.push(check(
+            "configuration",
+            CheckStatus::Fail,
+            "no pangolin.toml found",
+            Some("run `pangolin init`"),
+        ));
         return checks;
     };
     checks.push(check("configuration", CheckStatus::Ok, config.file.display().to_string(), None));
     if let Some(repo) = &config.workspace.repo {
         let base = config.workspace.base.as_deref().unwrap_or("HEAD");
         let found = resolve_commit(repo, base).map(|commit| format!("{} {base} is {commit}", repo.display()));
-        checks.push(outcome("workspace repository", found, "check [workspace] repo and base; the repository needs a commit"));
+        checks.push(outcome(
+            "workspace repository",
+            found,
+            "check [workspace] repo and base; the repository needs a commit",
+        ));
     }
     let deployment = match Deployment::open(config.clone()) {
         Ok(deployment) => deployment,
@@ -80,12 +93,21 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
     checks.push(check("signing key", CheckStatus::Ok, deployment.vkey(), None));
     checks.push(match deployment.check_ledger().await {
         Ok(problems) if problems.is_empty() => check("ledger", CheckStatus::Ok, "intact", None),
-        Ok(problems) => check("ledger", CheckStatus::Fail, problems.join("; "), Some("restore it from a backup")),
-        Err(error) => check("ledger", CheckStatus::Fail, dispatch::error_chain(&error), Some("is another program using it?")),
+        Ok(problems) => {
+            check("ledger", CheckStatus::Fail, problems.join("; "), Some("restore it from a backup"))
+        }
+        Err(error) => check(
+            "ledger",
+            CheckStatus::Fail,
+            dispatch::error_chain(&error),
+            Some("is another program using it?"),
+        ),
     });
     checks.push(match deployment.daemon() {
         Some(pid) => check("daemon", CheckStatus::Ok, format!("serving as process {pid}"), None),
-        None => check("daemon", CheckStatus::Warn, "none is serving", Some("start one: pangolin orch serve &")),
+        None => {
+            check("daemon", CheckStatus::Warn, "none is serving", Some("start one: pangolin orch serve &"))
+        }
     });
     match deployment.backends().await {
         Ok(backends) => {

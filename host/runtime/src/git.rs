@@ -85,7 +85,9 @@ impl Git {
             .env("GIT_CONFIG_COUNT", PINNED.len().to_string())
             .stdin(Stdio::null());
         for (index, (key, value)) in PINNED.iter().enumerate() {
-            command.env(format!("GIT_CONFIG_KEY_{index}"), key).env(format!("GIT_CONFIG_VALUE_{index}"), value);
+            command
+                .env(format!("GIT_CONFIG_KEY_{index}"), key)
+                .env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
         Self { dir: dir.to_owned(), command, label: Vec::new() }
     }
@@ -141,7 +143,8 @@ impl Git {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let command = self.label.iter().take(8).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let command =
+            self.label.iter().take(8).map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let mut stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         stderr.truncate(stderr.floor_char_boundary(2_000));
         Err(GitError::Failed { command, dir: self.dir, stderr })
@@ -161,7 +164,10 @@ impl Git {
 /// # Errors
 /// [`GitError`].
 pub fn resolve_commit(repo: &Path, revision: &str) -> Result<String, GitError> {
-    Git::new(repo).args(["rev-parse", "--verify", "--quiet", "--end-of-options"]).arg(format!("{revision}^{{commit}}")).line()
+    Git::new(repo)
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{revision}^{{commit}}"))
+        .line()
 }
 
 /// Creates a work tree with its own repository at `to`: the files of `commit`, and that one commit as history.

@@ -19,7 +19,9 @@ pub enum KeyError {
     #[error("no signing key at {0}; run `pangolin init`")]
     Missing(PathBuf),
     /// There is one already.
-    #[error("a signing key exists at {0}; it is never replaced, because every record signed with it would lose its key")]
+    #[error(
+        "a signing key exists at {0}; it is never replaced, because every record signed with it would lose its key"
+    )]
     Exists(PathBuf),
     /// Others can read it.
     #[error("signing key {path} has mode {mode:o}; make it private: chmod 600 {path}")]
@@ -79,14 +81,17 @@ pub fn create(state: &Path, namespace: &str) -> Result<SigningKey, KeyError> {
     fs::create_dir_all(state.join("keys")).map_err(io)?;
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let mut out = match opened {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(KeyError::Exists(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(KeyError::Exists(path));
+        }
         other => other.map_err(io)?,
     };
     let text = serde_json::to_string(&file).unwrap_or_default();
     out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(io)?;
     let key = open(&path, &file)?;
     let public = state.join("keys/deployment.vkey");
-    fs::write(&public, format!("{}\n", key.verifier_key())).map_err(|source| KeyError::Io { path: public, source })?;
+    fs::write(&public, format!("{}\n", key.verifier_key()))
+        .map_err(|source| KeyError::Io { path: public, source })?;
     Ok(key)
 }
 
@@ -112,7 +117,8 @@ pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
 }
 
 fn open(path: &Path, file: &KeyFile) -> Result<SigningKey, KeyError> {
-    let malformed = || KeyError::Malformed { path: path.to_owned(), problem: "seed is not 64 hex digits".to_owned() };
+    let malformed =
+        || KeyError::Malformed { path: path.to_owned(), problem: "seed is not 64 hex digits".to_owned() };
     if file.seed.len() != 64 || !file.seed.is_ascii() {
         return Err(malformed());
     }

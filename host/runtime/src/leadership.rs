@@ -53,7 +53,8 @@ impl Leadership for FileLeadership {
         let (answer, wait) = tokio::sync::oneshot::channel();
         // A thread of its own: a blocked lock cannot be cancelled, and must not hold up the runtime at exit.
         std::thread::spawn(move || {
-            let locked = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| std::io::Error::from(errno));
+            let locked =
+                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| std::io::Error::from(errno));
             // When nobody waits any more the lock is dropped here and free again.
             drop(answer.send(locked));
         });

@@ -55,12 +55,19 @@ pub struct Patch {
 ///
 /// # Errors
 /// [`PatchError`].
-pub fn build(capture: &Capture, result_dir: &Path, scratch: &Path, base: Option<(&Path, &str)>) -> Result<Patch, PatchError> {
-    let paths = capture.changes.iter().map(|change| decode_path(&change.path)).collect::<Result<Vec<_>, _>>()?;
+pub fn build(
+    capture: &Capture,
+    result_dir: &Path,
+    scratch: &Path,
+    base: Option<(&Path, &str)>,
+) -> Result<Patch, PatchError> {
+    let paths =
+        capture.changes.iter().map(|change| decode_path(&change.path)).collect::<Result<Vec<_>, _>>()?;
     let git_dir = scratch.join("patch.git");
     Git::new(scratch).args(["init", "--quiet", "--bare", "--template="]).arg(&git_dir).run()?;
     if let Some((repo, _)) = base {
-        let objects = Git::new(repo).args(["rev-parse", "--path-format=absolute", "--git-path", "objects"]).line()?;
+        let objects =
+            Git::new(repo).args(["rev-parse", "--path-format=absolute", "--git-path", "objects"]).line()?;
         let file = git_dir.join("objects/info/alternates");
         std::fs::create_dir_all(git_dir.join("objects/info"))
             .and_then(|()| std::fs::write(&file, format!("{objects}\n")))
@@ -71,7 +78,16 @@ pub fn build(capture: &Capture, result_dir: &Path, scratch: &Path, base: Option<
     let before_tree = write_tree(&git_dir, "before", None, &before)?;
     let after_tree = write_tree(&git_dir, "after", None, &after)?;
     let bytes = Git::new(&git_dir)
-        .args(["diff-tree", "-r", "-p", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv"])
+        .args([
+            "diff-tree",
+            "-r",
+            "-p",
+            "--binary",
+            "--full-index",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+        ])
         .args(["--find-renames=50%", "--unified=3", "--no-indent-heuristic", "--diff-algorithm=myers"])
         .args(["--src-prefix=a/", "--dst-prefix=b/", "-l0"])
         .args([&before_tree, &after_tree])
@@ -123,9 +139,14 @@ fn side(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let oids = Git::new(git_dir).args(["hash-object", "-w", "--no-filters", "--stdin-paths"]).run_with(&list)?;
+    let oids =
+        Git::new(git_dir).args(["hash-object", "-w", "--no-filters", "--stdin-paths"]).run_with(&list)?;
     let oids = String::from_utf8_lossy(&oids).into_owned();
-    Ok(wanted.into_iter().zip(oids.lines()).map(|((path, mode), oid)| (path, format!("{mode} {oid}"))).collect())
+    Ok(wanted
+        .into_iter()
+        .zip(oids.lines())
+        .map(|((path, mode), oid)| (path, format!("{mode} {oid}")))
+        .collect())
 }
 
 /// Reads a captured file below `root` without following symlinks on the way or at the end.
@@ -163,16 +184,30 @@ fn index_info<'a>(entries: impl IntoIterator<Item = (&'a [u8], Option<String>)>)
     info
 }
 
-fn write_tree(git_dir: &Path, name: &str, base: Option<&str>, entries: &[Staged]) -> Result<String, GitError> {
+fn write_tree(
+    git_dir: &Path,
+    name: &str,
+    base: Option<&str>,
+    entries: &[Staged],
+) -> Result<String, GitError> {
     let changes: Vec<_> = entries.iter().map(|(path, line)| (path.as_slice(), Some(line.clone()))).collect();
     write_index(git_dir, name, base, &changes)
 }
 
-fn tree_on_base(git_dir: &Path, commit: &str, changes: &[(&[u8], Option<String>)]) -> Result<String, GitError> {
+fn tree_on_base(
+    git_dir: &Path,
+    commit: &str,
+    changes: &[(&[u8], Option<String>)],
+) -> Result<String, GitError> {
     write_index(git_dir, "base", Some(commit), changes)
 }
 
-fn write_index(git_dir: &Path, name: &str, base: Option<&str>, changes: &[(&[u8], Option<String>)]) -> Result<String, GitError> {
+fn write_index(
+    git_dir: &Path,
+    name: &str,
+    base: Option<&str>,
+    changes: &[(&[u8], Option<String>)],
+) -> Result<String, GitError> {
     let index = git_dir.join(format!("index-{name}"));
     let git = || Git::new(git_dir).env("GIT_DIR", git_dir).env("GIT_INDEX_FILE", &index);
     match base {
@@ -181,7 +216,8 @@ fn write_index(git_dir: &Path, name: &str, base: Option<&str>, changes: &[(&[u8]
     };
     // Removals first: a path that was a file may now be a directory, and the other way round.
     let removals = changes.iter().filter(|(_, line)| line.is_none()).map(|(path, _)| (*path, None));
-    let additions = changes.iter().filter(|(_, line)| line.is_some()).map(|(path, line)| (*path, line.clone()));
+    let additions =
+        changes.iter().filter(|(_, line)| line.is_some()).map(|(path, line)| (*path, line.clone()));
     let info = index_info(removals.chain(additions));
     if !info.is_empty() {
         git().args(["update-index", "-z", "--index-info"]).run_with(&info)?;
@@ -241,7 +277,13 @@ mod tests {
         put(&repo, b"old-name.txt", &renamed);
         put(&repo, b"run.sh", b"#!/bin/sh\n");
         put(&repo, b"becomes-dir", b"file\n");
-        let git = || Git::new(&repo).env("GIT_AUTHOR_NAME", "a").env("GIT_AUTHOR_EMAIL", "a@b").env("GIT_COMMITTER_NAME", "a").env("GIT_COMMITTER_EMAIL", "a@b");
+        let git = || {
+            Git::new(&repo)
+                .env("GIT_AUTHOR_NAME", "a")
+                .env("GIT_AUTHOR_EMAIL", "a@b")
+                .env("GIT_COMMITTER_NAME", "a")
+                .env("GIT_COMMITTER_EMAIL", "a@b")
+        };
         git().args(["init", "--quiet"]).run().unwrap();
         git().args(["add", "-A"]).run().unwrap();
         git().args(["commit", "--quiet", "-m", "base"]).run().unwrap();
@@ -305,7 +347,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         put(&dir.path().join("capture/after"), b"a", b"not what was reported");
         let change = |path: &str| Capture {
-            changes: vec![Change { path: path.to_owned(), before: None, after: state("100644", b"reported") }],
+            changes: vec![Change {
+                path: path.to_owned(),
+                before: None,
+                after: state("100644", b"reported"),
+            }],
         };
         let attempt = |path: &str| {
             let scratch = tempfile::tempdir().unwrap();

@@ -22,7 +22,9 @@ pub enum PatchesError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// The target has staged or unstaged changes.
-    #[error("{repo} has uncommitted changes; commit or stash them first, so that the patch can be told apart")]
+    #[error(
+        "{repo} has uncommitted changes; commit or stash them first, so that the patch can be told apart"
+    )]
     Dirty {
         /// The repository.
         repo: String,
@@ -175,9 +177,18 @@ fn flags(patch: &[u8], files: &[FileChange]) -> Vec<String> {
     flag("symlink", has_line(b"new file mode 120000") || has_line(b"new mode 120000"));
     flag("executable", has_line(b"new file mode 100755") || has_line(b"new mode 100755"));
     flag("binary", files.iter().any(|file| file.added.is_none()));
-    flag("ci", path(|p| p.starts_with(".github/") || p.starts_with(".gitlab-ci") || p.starts_with(".circleci/")));
-    flag("git-config", path(|p| p.ends_with(".gitattributes") || p.ends_with(".gitmodules") || p.starts_with(".husky/")));
-    flag("lockfile", path(|p| p.ends_with(".lock") || p.ends_with("package-lock.json") || p.ends_with("go.sum")));
+    flag(
+        "ci",
+        path(|p| p.starts_with(".github/") || p.starts_with(".gitlab-ci") || p.starts_with(".circleci/")),
+    );
+    flag(
+        "git-config",
+        path(|p| p.ends_with(".gitattributes") || p.ends_with(".gitmodules") || p.starts_with(".husky/")),
+    );
+    flag(
+        "lockfile",
+        path(|p| p.ends_with(".lock") || p.ends_with("package-lock.json") || p.ends_with("go.sum")),
+    );
     found
 }
 
@@ -193,7 +204,8 @@ pub async fn apply(
     repo: &Path,
     options: ApplyOptions,
 ) -> Result<Vec<ApplyReport>, PatchesError> {
-    let infos: Vec<_> = list(deployment, run, item, false).await?.into_iter().filter(|info| info.status == "done").collect();
+    let infos: Vec<_> =
+        list(deployment, run, item, false).await?.into_iter().filter(|info| info.status == "done").collect();
     if infos.is_empty() {
         let what = item.map_or_else(|| format!("run {run}"), |item| format!("item {run}/{item}"));
         return Err(PatchesError::NoPatch { what });
@@ -210,13 +222,17 @@ pub async fn apply(
     for info in &infos {
         patches.push((info, deployment.blob(&info.digest).await?));
     }
-    let arguments = |three_way: bool| if three_way { vec!["apply", "--index", "--3way"] } else { vec!["apply", "--index"] };
+    let arguments = |three_way: bool| {
+        if three_way { vec!["apply", "--index", "--3way"] } else { vec!["apply", "--index"] }
+    };
     let trial = tempdir()?;
     let copy = trial.path().join("tree");
     private_checkout(top, &head, &copy)?;
     let mut contained = BTreeSet::new();
     for (info, bytes) in &patches {
-        let check = |more: &[&str]| Git::new(&copy).args(["apply", "--check"]).args(more).arg("-").run_with(bytes).is_ok();
+        let check = |more: &[&str]| {
+            Git::new(&copy).args(["apply", "--check"]).args(more).arg("-").run_with(bytes).is_ok()
+        };
         // A gate that applied the patches before it delivers their sum: nothing of that is new.
         if item.is_none() && !check(&["--index"]) && check(&["--reverse"]) {
             contained.insert(info.item.clone());

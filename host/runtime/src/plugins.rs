@@ -35,7 +35,9 @@ pub enum PluginsError {
         source: std::io::Error,
     },
     /// The file is not the one that the configuration approved.
-    #[error("adapter {id:?} has digest {found}, pangolin.toml approves {approved}; check the file, then update adapters.{id}.sha256")]
+    #[error(
+        "adapter {id:?} has digest {found}, pangolin.toml approves {approved}; check the file, then update adapters.{id}.sha256"
+    )]
     Changed {
         /// The id.
         id: String,
@@ -72,7 +74,8 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError::Host`].
     pub fn open(state: &Path, configured: BTreeMap<String, PluginSource>) -> Result<Arc<Self>, PluginsError> {
-        let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(PluginsError::Host)?;
+        let key =
+            CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(PluginsError::Host)?;
         let host = PluginHost::new(&state.join("cache/plugins"), key).map_err(PluginsError::Host)?;
         Ok(Arc::new(Self { host, configured, loaded: Mutex::default(), patterns: Mutex::default() }))
     }
@@ -80,7 +83,9 @@ impl Plugins {
     /// Ids that can be used.
     #[must_use]
     pub fn adapter_ids(&self) -> Vec<String> {
-        let builtin = pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "adapter").map(|(_, id)| id.to_owned());
+        let builtin = pangolin_builtin_plugins::ids()
+            .filter(|(kind, _)| *kind == "adapter")
+            .map(|(_, id)| id.to_owned());
         builtin.chain(self.configured.keys().cloned()).collect()
     }
 
@@ -91,18 +96,20 @@ impl Plugins {
     pub fn adapter_bytes(&self, id: &str) -> Result<Vec<u8>, PluginsError> {
         if let Some(source) = self.configured.get(id) {
             let path = source.path.display().to_string();
-            let bytes = std::fs::read(&source.path)
-                .map_err(|source| PluginsError::Read { id: id.to_owned(), path, source })?;
+            let bytes = std::fs::read(&source.path).map_err(|source| PluginsError::Read {
+                id: id.to_owned(),
+                path,
+                source,
+            })?;
             let found = Digest::of(&bytes);
             if found != source.sha256 {
                 return Err(PluginsError::Changed { id: id.to_owned(), found, approved: source.sha256 });
             }
             return Ok(bytes);
         }
-        pangolin_builtin_plugins::adapter(id).map(<[u8]>::to_vec).ok_or_else(|| PluginsError::Unknown {
-            id: id.to_owned(),
-            known: self.adapter_ids().join(", "),
-        })
+        pangolin_builtin_plugins::adapter(id)
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| PluginsError::Unknown { id: id.to_owned(), known: self.adapter_ids().join(", ") })
     }
 
     /// The loaded adapter whose bytes these are; compiled when needed.
@@ -111,7 +118,8 @@ impl Plugins {
     /// [`PluginsError::Load`].
     pub async fn adapter(&self, id: &str, bytes: Vec<u8>) -> Result<AdapterComponent, PluginsError> {
         let key = Digest::of(&bytes).hex();
-        if let Some(adapter) = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key) {
+        if let Some(adapter) = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key)
+        {
             return Ok(adapter.clone());
         }
         let host = self.host.clone();
@@ -129,12 +137,17 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError`].
     pub async fn pattern(&self, id: &str) -> Result<PatternComponent, PluginsError> {
-        if let Some(pattern) = self.patterns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id) {
+        if let Some(pattern) = self.patterns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id)
+        {
             return Ok(pattern.clone());
         }
         let bytes = pangolin_builtin_plugins::pattern(id).ok_or_else(|| PluginsError::Unknown {
             id: id.to_owned(),
-            known: pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "pattern").map(|(_, id)| id).collect::<Vec<_>>().join(", "),
+            known: pangolin_builtin_plugins::ids()
+                .filter(|(kind, _)| *kind == "pattern")
+                .map(|(_, id)| id)
+                .collect::<Vec<_>>()
+                .join(", "),
         })?;
         let host = self.host.clone();
         let loaded = tokio::task::spawn_blocking(move || host.load_pattern(bytes)).await;

@@ -145,7 +145,9 @@ pub enum RegistryError {
         name: String,
     },
     /// A reference that is neither a name nor a pinned reference.
-    #[error("{text:?} is not a {kind} reference; expected <name>, <name>@sha256:… or pangolin://<ns>/{kind}/<name>/sha256:…")]
+    #[error(
+        "{text:?} is not a {kind} reference; expected <name>, <name>@sha256:… or pangolin://<ns>/{kind}/<name>/sha256:…"
+    )]
     BadReference {
         /// Kind.
         kind: Kind,
@@ -225,7 +227,13 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn register_bytes(&self, kind: Kind, name: &str, bytes: &[u8], now: i64) -> Result<Registration, RegistryError> {
+    pub async fn register_bytes(
+        &self,
+        kind: Kind,
+        name: &str,
+        bytes: &[u8],
+        now: i64,
+    ) -> Result<Registration, RegistryError> {
         RunId::new(name).map_err(|source| RegistryError::BadName { kind, source })?;
         let digest = self.blobs.put(bytes).await?;
         let key = format!("registry/{kind}/{name}");
@@ -253,7 +261,9 @@ impl Registry {
         };
         match self.store.commit(batch).await? {
             Commit::Committed => Ok(self.registration(kind, name, &pointer)),
-            Commit::GuardFailed { .. } | Commit::Unknown => Err(RegistryError::Conflict { kind, name: name.to_owned() }),
+            Commit::GuardFailed { .. } | Commit::Unknown => {
+                Err(RegistryError::Conflict { kind, name: name.to_owned() })
+            }
         }
     }
 
@@ -261,7 +271,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] lists every problem.
-    pub async fn register_subagent(&self, doc: &SubagentDoc, now: i64) -> Result<Registration, RegistryError> {
+    pub async fn register_subagent(
+        &self,
+        doc: &SubagentDoc,
+        now: i64,
+    ) -> Result<Registration, RegistryError> {
         let mut problems = Vec::new();
         if !doc.adapter.params.is_object() {
             problems.push("/adapter/params: must be an object".to_owned());
@@ -296,7 +310,8 @@ impl Registry {
         }
         for (name, value) in &doc.values {
             if let Some(found) = crate::secrets::looks_like_credential(value) {
-                problems.push(format!("value of {name} looks like {found}; register it with --secret instead"));
+                problems
+                    .push(format!("value of {name} looks like {found}; register it with --secret instead"));
             }
         }
         if !problems.is_empty() {
@@ -309,15 +324,26 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] lists every problem.
-    pub async fn register_pipeline(&self, spec: &PipelineSpec, now: i64) -> Result<Registration, RegistryError> {
-        let problems: Vec<String> = spec.problems().into_iter().map(|(at, what)| format!("{at} {what}")).collect();
+    pub async fn register_pipeline(
+        &self,
+        spec: &PipelineSpec,
+        now: i64,
+    ) -> Result<Registration, RegistryError> {
+        let problems: Vec<String> =
+            spec.problems().into_iter().map(|(at, what)| format!("{at} {what}")).collect();
         if !problems.is_empty() {
             return Err(RegistryError::Invalid { kind: Kind::Pipeline, name: spec.id.clone(), problems });
         }
         self.register_doc(Kind::Pipeline, &spec.id, spec, now).await
     }
 
-    async fn register_doc<T: Serialize + Sync>(&self, kind: Kind, name: &str, doc: &T, now: i64) -> Result<Registration, RegistryError> {
+    async fn register_doc<T: Serialize + Sync>(
+        &self,
+        kind: Kind,
+        name: &str,
+        doc: &T,
+        now: i64,
+    ) -> Result<Registration, RegistryError> {
         let bytes = canon::to_vec(doc).map_err(|e| RegistryError::Encode(e.into()))?;
         self.register_bytes(kind, name, &bytes, now).await
     }
@@ -370,7 +396,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Unreadable`] when the bytes are something else.
-    pub async fn doc<T: serde::de::DeserializeOwned>(&self, kind: Kind, digest: &Digest) -> Result<T, RegistryError> {
+    pub async fn doc<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: Kind,
+        digest: &Digest,
+    ) -> Result<T, RegistryError> {
         serde_json::from_slice(&self.bytes(digest).await?).map_err(|error| RegistryError::Unreadable {
             kind,
             digest: *digest,
@@ -419,7 +449,10 @@ mod tests {
         let parse = |text: &str| parse_reference(Kind::Pipeline, text);
         assert_eq!(parse("ci.test").unwrap(), ("ci.test".to_owned(), None));
         assert_eq!(parse(&format!("ci.test@{digest}")).unwrap(), ("ci.test".to_owned(), Some(digest)));
-        assert_eq!(parse(&format!("pangolin://ns/pipeline/ci.test/{digest}")).unwrap(), ("ci.test".to_owned(), Some(digest)));
+        assert_eq!(
+            parse(&format!("pangolin://ns/pipeline/ci.test/{digest}")).unwrap(),
+            ("ci.test".to_owned(), Some(digest))
+        );
         assert!(parse("pangolin://ns/subagent/x").is_err());
         assert!(parse("ci.test@sha256:12").is_err());
         assert!(parse("../etc/passwd").is_err());

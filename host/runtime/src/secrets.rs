@@ -16,7 +16,9 @@ pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Not one of the known forms.
-    #[error("{0:?} is not a secret reference; expected env://NAME, file:///absolute/path or local-secret://name")]
+    #[error(
+        "{0:?} is not a secret reference; expected env://NAME, file:///absolute/path or local-secret://name"
+    )]
     BadReference(String),
     /// The variable is not set in the daemon's environment.
     #[error("environment variable {0} is not set where `pangolin orch serve` runs")]
@@ -115,7 +117,8 @@ pub fn store_local(secret_dir: &Path, name: &str, value: &str) -> Result<String,
     std::fs::create_dir_all(secret_dir).map_err(failed)?;
     let temp = secret_dir.join(format!(".{name}.new"));
     let _ = std::fs::remove_file(&temp);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp).map_err(failed)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp).map_err(failed)?;
     file.write_all(value.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     std::fs::rename(&temp, &path).map_err(failed)?;
     Ok(reference)
@@ -151,7 +154,10 @@ pub fn looks_like_credential(text: &str) -> Option<&'static str> {
         return Some("a private key");
     }
     text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';')).find_map(|word| {
-        PREFIXES.iter().find(|(prefix, _)| word.starts_with(prefix) && word.len() >= prefix.len() + 16).map(|(_, what)| *what)
+        PREFIXES
+            .iter()
+            .find(|(prefix, _)| word.starts_with(prefix) && word.len() >= prefix.len() + 16)
+            .map(|(_, what)| *what)
     })
 }
 

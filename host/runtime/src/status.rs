@@ -33,7 +33,12 @@ pub(crate) fn summary(run: RunId, summary: &Summary) -> RunSummary {
 
 /// A run in full. `others` knows the queues and the locks of other runs; without it only this run's own reasons
 /// are shown.
-pub(crate) fn view(state: &RunState, mut line: RunSummary, entries: u64, others: Option<&Scheduler>) -> RunView {
+pub(crate) fn view(
+    state: &RunState,
+    mut line: RunSummary,
+    entries: u64,
+    others: Option<&Scheduler>,
+) -> RunView {
     let mut counts = BTreeMap::new();
     let mut cost = 0u64;
     let mut complete = true;
@@ -47,7 +52,8 @@ pub(crate) fn view(state: &RunState, mut line: RunSummary, entries: u64, others:
                 complete &= usage.quality == UsageQuality::Exact;
             }
         }
-        let blockers = others.map_or_else(|| state.blockers(item.id()), |all| all.blockers(state.id(), item.id()));
+        let blockers =
+            others.map_or_else(|| state.blockers(item.id()), |all| all.blockers(state.id(), item.id()));
         items.push(item_view(state, item, &blockers));
     }
     RunView {
@@ -91,7 +97,9 @@ fn attempt_view(state: &RunState, item: CoreItem<'_>, attempt: &Attempt) -> Atte
         AttemptResult::NeedsInput => "needs-input",
     });
     let retry_at = match item.state {
-        ItemState::RetryWait { attempt: failed, not_before } if *failed == attempt.number => Some(*not_before),
+        ItemState::RetryWait { attempt: failed, not_before } if *failed == attempt.number => {
+            Some(*not_before)
+        }
         _ => None,
     };
     AttemptView {
@@ -136,7 +144,8 @@ fn why(item: CoreItem<'_>, blockers: &[Blocker]) -> String {
             many => format!("delivered by attempt {many}"),
         },
         ItemState::Failed => {
-            let reason = item.failure().map_or_else(|| "no reason recorded".to_owned(), |f| f.message.clone());
+            let reason =
+                item.failure().map_or_else(|| "no reason recorded".to_owned(), |f| f.message.clone());
             match item.attempts.len() {
                 0 | 1 => reason,
                 many => format!("{many} attempts failed, the last one: {reason}"),

@@ -1,11 +1,7 @@
 //! From what a worker left behind to evidence and a verdict. The exit code and the agent's words are never
 //! evidence of work: the diff, the outputs and the gates are.
 
-use std::{
-    fs,
-    io::Read as _,
-    path::Path,
-};
+use std::{fs, io::Read as _, path::Path};
 
 use pangolin_core::{
     entry::{Evidence, Failure, FailureClass, FailureReason, IsolationUsed, Usage, UsageQuality},
@@ -47,7 +43,11 @@ pub(super) struct Ended<'a> {
     pub(super) now: i64,
 }
 
-pub(super) fn failed(reason: FailureReason, class: FailureClass, message: impl Into<String>) -> AttemptStatus {
+pub(super) fn failed(
+    reason: FailureReason,
+    class: FailureClass,
+    message: impl Into<String>,
+) -> AttemptStatus {
     AttemptStatus::Failed(Failure { reason, class, message: message.into() })
 }
 
@@ -77,7 +77,8 @@ impl DispatchExecutor {
         let opened = match open_result(ended) {
             Ok(opened) => opened,
             Err((reason, class, message)) => {
-                evidence.transcript = self.store_text(&result_dir.join(AGENT_STDOUT_FILE), &ended.secrets).await?;
+                evidence.transcript =
+                    self.store_text(&result_dir.join(AGENT_STDOUT_FILE), &ended.secrets).await?;
                 return Ok(no_result(&ended.exit, reason, class, message));
             }
         };
@@ -169,8 +170,14 @@ impl DispatchExecutor {
             let (dir, scratch) = (ended.layout.result(), ended.layout.scratch());
             let built = tokio::task::spawn_blocking(move || {
                 let _ = super::stage::remove_tree(&scratch);
-                fs::create_dir_all(&scratch).map_err(|source| patch::PatchError::Read { path: scratch.clone(), source })?;
-                patch::build(&capture, &dir, &scratch, base.as_ref().map(|(repo, commit)| (&**repo, &**commit)))
+                fs::create_dir_all(&scratch)
+                    .map_err(|source| patch::PatchError::Read { path: scratch.clone(), source })?;
+                patch::build(
+                    &capture,
+                    &dir,
+                    &scratch,
+                    base.as_ref().map(|(repo, commit)| (&**repo, &**commit)),
+                )
             })
             .await
             .map_err(|error| error.to_string())?;
@@ -198,7 +205,9 @@ impl DispatchExecutor {
             }
             size += output.path.len() + 80;
             if size > OUTPUT_REFS_BYTES_MAX {
-                return Ok(Some("the outputs are too many to be referenced in one ledger entry; pack them".to_owned()));
+                return Ok(Some(
+                    "the outputs are too many to be referenced in one ledger entry; pack them".to_owned(),
+                ));
             }
             evidence.outputs.insert(output.path.clone(), digest);
         }
@@ -252,15 +261,21 @@ fn open_result(ended: &Ended<'_>) -> Result<WorkerResult, Unusable> {
         Ok(_) => {}
         Err(_) => return Err(infrastructure("the worker left no result".to_owned())),
     }
-    let bytes = fs::read(&path).map_err(|error| infrastructure(format!("cannot read result.json: {error}")))?;
-    let signed: SignedResult =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(format!("result.json is malformed: {error}")))?;
+    let bytes =
+        fs::read(&path).map_err(|error| infrastructure(format!("cannot read result.json: {error}")))?;
+    let signed: SignedResult = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("result.json is malformed: {error}")))?;
     let key = ended.layout.key().map_err(|error| infrastructure(chain(&error)))?;
     signed.open(&key, &ended.manifest.dispatch).map_err(|error| invalid(chain(&error)))
 }
 
 /// The verdict when there is no usable result.
-fn no_result(exit: &WorkerExit, reason: FailureReason, class: FailureClass, message: String) -> AttemptStatus {
+fn no_result(
+    exit: &WorkerExit,
+    reason: FailureReason,
+    class: FailureClass,
+    message: String,
+) -> AttemptStatus {
     match exit {
         WorkerExit::TimedOut => {
             failed(FailureReason::Timeout, FailureClass::Timeout, "the worker was killed at its time limit")
@@ -279,23 +294,28 @@ fn decide(
     evidence: &Evidence,
     subagent: Option<&SubagentDoc>,
 ) -> AttemptStatus {
-    let clean = |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), &ended.secrets)).into_owned();
+    let clean =
+        |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), &ended.secrets)).into_owned();
     let outcome = report.filter(|report| report.fault.is_none()).map(|report| &report.outcome);
     match &result.ending {
         Ending::Cancelled {} => AttemptStatus::Cancelled,
         Ending::NeedsInput {} => AttemptStatus::NeedsInput,
         Ending::Failed { reason, message, exit_code } => {
             let agent_failed = result.blocks.iter().any(|block| block.kind == "agent" && !block.ok);
-            let timed_out = result.agent.as_ref().is_some_and(|agent| agent.timed_out) || *exit_code == Some(124);
+            let timed_out =
+                result.agent.as_ref().is_some_and(|agent| agent.timed_out) || *exit_code == Some(124);
             match reason {
                 FailureReason::ProviderFailed if timed_out => {
                     failed(FailureReason::Timeout, FailureClass::Timeout, clean(message))
                 }
                 FailureReason::ProviderFailed if agent_failed => {
                     let told = outcome.filter(|outcome| outcome.code.failure_class().is_some());
-                    let class = told.and_then(|outcome| outcome.code.failure_class()).unwrap_or(FailureClass::Work);
+                    let class =
+                        told.and_then(|outcome| outcome.code.failure_class()).unwrap_or(FailureClass::Work);
                     let text = match told {
-                        Some(outcome) => format!("{message}: {} ({})", outcome.code.as_str(), outcome.message),
+                        Some(outcome) => {
+                            format!("{message}: {} ({})", outcome.code.as_str(), outcome.message)
+                        }
                         None => message.clone(),
                     };
                     failed(*reason, class, clean(&text))
@@ -311,9 +331,9 @@ fn decide(
         }
         Ending::Finished {} => {
             let nothing = evidence.patch.is_none() && evidence.outputs.is_empty();
-            let must_change = subagent.is_some_and(|subagent| {
-                subagent.require_changes.unwrap_or(subagent.adapter.id != "command")
-            }) && result.agent.is_some();
+            let must_change = subagent
+                .is_some_and(|subagent| subagent.require_changes.unwrap_or(subagent.adapter.id != "command"))
+                && result.agent.is_some();
             match outcome.map(|outcome| (outcome.code, &outcome.message)) {
                 // An agent that was refused tools but still delivered is judged by what it delivered.
                 Some((OutcomeCode::Denied, message)) if nothing => {

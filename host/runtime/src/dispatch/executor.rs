@@ -87,11 +87,17 @@ impl AttemptError {
         let (reason, class) = match self {
             Self::Document(_) => (FailureReason::IntegrityFailed, FailureClass::Invalid),
             Self::NoBackend(_) => (FailureReason::WorkerFailed, FailureClass::Invalid),
-            Self::Stage(stage::StageError::Secret { .. }) => (FailureReason::FetchFailed, FailureClass::Invalid),
-            Self::Stage(stage::StageError::Blob(_)) => (FailureReason::FetchFailed, FailureClass::Infrastructure),
-            Self::Backend(BackendError::IsolationUnavailable { .. } | BackendError::Unsupported { .. } | BackendError::Image { .. }) => {
-                (FailureReason::WorkerFailed, FailureClass::Invalid)
+            Self::Stage(stage::StageError::Secret { .. }) => {
+                (FailureReason::FetchFailed, FailureClass::Invalid)
             }
+            Self::Stage(stage::StageError::Blob(_)) => {
+                (FailureReason::FetchFailed, FailureClass::Infrastructure)
+            }
+            Self::Backend(
+                BackendError::IsolationUnavailable { .. }
+                | BackendError::Unsupported { .. }
+                | BackendError::Image { .. },
+            ) => (FailureReason::WorkerFailed, FailureClass::Invalid),
             Self::Stage(_) | Self::Backend(_) => (FailureReason::WorkerFailed, FailureClass::Infrastructure),
         };
         failed(reason, class, chain(self))
@@ -127,7 +133,10 @@ impl DispatchExecutor {
         self.parts.plugins.adapter(&pinned.name, bytes).await
     }
 
-    async fn document<T: serde::de::DeserializeOwned>(&self, digest: Option<Digest>) -> Result<T, AttemptError> {
+    async fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        digest: Option<Digest>,
+    ) -> Result<T, AttemptError> {
         let digest = digest.ok_or_else(|| AttemptError::Document("no digest".to_owned()))?;
         let bytes = self
             .parts
@@ -162,7 +171,10 @@ impl DispatchExecutor {
         };
         stage::stage(&layout, &envelope, &secrets, template.as_deref(), &*self.parts.blobs).await?;
         let spec = self.spec(job, &manifest, &envelope, &layout)?;
-        self.homes.lock().unwrap_or_else(PoisonError::into_inner).insert(job.dispatch.clone(), backend.clone());
+        self.homes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(job.dispatch.clone(), backend.clone());
         let started_at = self.parts.clock.now_ms();
         let started = backend.ensure(&spec).await?;
         tracing::debug!(run = %job.run, item = %job.item, attempt = job.attempt, adopted = started.adopted, "worker started");

@@ -1,19 +1,21 @@
 //! What a run is pinned to when it is admitted: every reference of every item, resolved to a digest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use pangolin_core::{
     entry::RetryPolicy,
+    ids::{Digest, ItemId},
     manifest::NamedDigest,
     plan::{Plan, PlanItem},
     validate::{Finding, PlanContext, Severity},
 };
 use pangolin_envelope::pipeline::PipelineSpec;
 use pangolin_orchestrator::admission::{Admission, Pinned};
+use pangolin_plugin_host::{ItemPhase, RunItem, RunView};
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,18 +24,29 @@ use crate::{
     config::Config,
     git,
     plugins::Plugins,
-    registry::{EnvDoc, Kind, Registry, SubagentDoc},
+    registry::{EnvDoc, Kind, Registry, RegistryError, SubagentDoc},
 };
 
-/// Resolved references of a run, stored as one blob.
+/// Resolved references of a run, stored as one blob. Items with equal references share one set, so that a plan of
+/// 100,000 items stays small.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pins {
-    /// By item id.
-    pub items: BTreeMap<String, ItemPins>,
+    /// Distinct sets of references.
+    pub sets: Vec<ItemPins>,
+    /// Position in `sets` by item id.
+    pub items: BTreeMap<String, usize>,
+}
+
+impl Pins {
+    /// The references of an item.
+    #[must_use]
+    pub fn of(&self, item: &ItemId) -> Option<&ItemPins> {
+        self.sets.get(*self.items.get(item.as_str())?)
+    }
 }
 
 /// Resolved references of one item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ItemPins {
     /// Subagent.
     pub subagent: NamedDigest,
@@ -89,21 +102,29 @@ impl Admission for RuntimeAdmission {
         for name in executors {
             self.check_isolation(name, &mut findings).await;
         }
+        let mut resolver = Resolver {
+            admission: self,
+            references: HashMap::new(),
+            subagents: HashMap::new(),
+            findings: Vec::new(),
+        };
+        let mut positions: HashMap<ItemPins, usize> = HashMap::new();
         for (index, item) in plan.items.iter().enumerate() {
-            if let Some(resolved) = self.pin_item(index, item, &mut findings).await {
-                pins.items.insert(item.id.to_string(), resolved);
-            }
+            let Some(resolved) = resolver.pin_item(index, item).await else { continue };
+            let position = *positions.entry(resolved).or_insert_with_key(|resolved| {
+                pins.sets.push(resolved.clone());
+                pins.sets.len() - 1
+            });
+            pins.items.insert(item.id.to_string(), position);
         }
+        findings.append(&mut resolver.findings);
         let base_commit = self.base_commit(&mut findings);
-        let pattern = match self.config.queues.get(&plan.queue) {
-            Some(queue) => match self.plugins.pattern(&queue.pattern).await {
-                Ok(pattern) => Some(pattern.digest()),
-                Err(error) => {
-                    findings.push(finding("/queue".to_owned(), "pattern", chain(&error), None));
-                    None
-                }
-            },
-            None => None,
+        let pattern = match self.ask_pattern(plan).await {
+            Ok(pattern) => pattern,
+            Err(message) => {
+                findings.push(finding("/queue".to_owned(), "pattern", message, None));
+                None
+            }
         };
         if !findings.is_empty() {
             return Err(findings);
@@ -121,10 +142,13 @@ impl Admission for RuntimeAdmission {
 
 impl RuntimeAdmission {
     async fn check_isolation(&self, name: &str, findings: &mut Vec<Finding>) {
-        let (Some(config), Some(backend)) = (self.config.executors.get(name), self.backends.get(name)) else { return };
+        let (Some(config), Some(backend)) = (self.config.executors.get(name), self.backends.get(name)) else {
+            return;
+        };
         if let Err(error) = backend.probe(config.isolation(), config.network()).await {
             let hint = "run `pangolin doctor`; isolation is never weakened silently".to_owned();
-            let message = format!("executor {name:?} cannot provide what it is configured for: {}", chain(&error));
+            let message =
+                format!("executor {name:?} cannot provide what it is configured for: {}", chain(&error));
             findings.push(finding("/items".to_owned(), "isolation", message, Some(hint)));
         }
     }
@@ -134,98 +158,149 @@ impl RuntimeAdmission {
         match git::resolve_commit(repo, self.config.workspace.base.as_deref().unwrap_or("HEAD")) {
             Ok(commit) => Some(commit),
             Err(error) => {
-                let hint = "check [workspace] repo and base in pangolin.toml; the repository needs a commit".to_owned();
+                let hint = "check [workspace] repo and base in pangolin.toml; the repository needs a commit"
+                    .to_owned();
                 findings.push(finding(String::new(), "workspace", chain(&error), Some(hint)));
                 None
             }
         }
     }
 
-    async fn pin_item(&self, index: usize, item: &PlanItem, findings: &mut Vec<Finding>) -> Option<ItemPins> {
-        let before = findings.len();
+    /// Lets the pattern of the run's queue look at the plan; answers the digest of its component.
+    async fn ask_pattern(&self, plan: &Plan) -> Result<Option<Digest>, String> {
+        let Some(queue) = self.config.queues.get(&plan.queue) else { return Ok(None) };
+        let pattern = self.plugins.pattern(&queue.pattern).await.map_err(|error| chain(&error))?;
+        let index: HashMap<&ItemId, u32> =
+            (0u32..).zip(&plan.items).map(|(index, item)| (&item.id, index)).collect();
+        let item = |item: &PlanItem| RunItem {
+            id: item.id.clone(),
+            phase: ItemPhase::Waiting,
+            state: "pending".to_owned(),
+            attempts: 0,
+            executor: item.executor.clone(),
+            depends_on: item.depends_on.iter().filter_map(|from| index.get(from).copied()).collect(),
+            verify_passed: None,
+            output_keys: Vec::new(),
+            inputs: item.inputs.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            attrs: BTreeMap::new(),
+        };
+        let view = Arc::new(RunView {
+            run_id: plan.id.to_string(),
+            params_json: "{}".to_owned(),
+            items: plan.items.iter().map(item).collect(),
+            ..RunView::default()
+        });
+        let outcome = match pattern.plan(&view).await.map_err(|error| chain(&error))? {
+            Some(planned) => planned,
+            None => pattern.step(&view).await.map_err(|error| chain(&error))?,
+        };
+        if outcome.decisions.spawned.is_empty() {
+            return Ok(Some(pattern.digest()));
+        }
+        Err(format!(
+            "pattern {:?} adds items when a run is admitted, which this release does not support",
+            queue.pattern
+        ))
+    }
+}
+
+/// Resolves the references of a plan; each distinct one is looked up once.
+struct Resolver<'a> {
+    admission: &'a RuntimeAdmission,
+    references: HashMap<(Kind, String), Result<NamedDigest, String>>,
+    subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
+    findings: Vec<Finding>,
+}
+
+impl Resolver<'_> {
+    fn report(&mut self, pointer: String, code: &'static str, message: String, hint: Option<&str>) {
+        self.findings.push(finding(pointer, code, message, hint.map(str::to_owned)));
+    }
+
+    async fn pin_item(&mut self, index: usize, item: &PlanItem) -> Option<ItemPins> {
+        let before = self.findings.len();
         let at = |key: &str| format!("/items/{index}/inputs/{key}");
         let subagent = match item.inputs.get("subagent") {
-            Some(Value::String(reference)) => self.resolve(Kind::Subagent, reference, at("subagent"), findings).await,
+            Some(Value::String(reference)) => self.resolve(Kind::Subagent, reference, at("subagent")).await,
             _ => {
-                let hint = "name a registered subagent, e.g. \"subagent\": \"code-edit\"".to_owned();
-                findings.push(finding(at("subagent"), "missing", "an item needs inputs.subagent".to_owned(), Some(hint)));
+                let hint = "name a registered subagent, e.g. \"subagent\": \"code-edit\"";
+                self.report(
+                    at("subagent"),
+                    "missing",
+                    "an item needs inputs.subagent".to_owned(),
+                    Some(hint),
+                );
                 None
             }
         };
-        let doc = match &subagent {
-            Some(subagent) => match self.registry.doc::<SubagentDoc>(Kind::Subagent, &subagent.digest).await {
-                Ok(doc) => Some(doc),
-                Err(error) => {
-                    findings.push(finding(at("subagent"), "unreadable", chain(&error), None));
-                    None
-                }
-            },
+        let frozen = match &subagent {
+            Some(subagent) => self.subagent(&subagent.digest, at("subagent")).await,
             None => None,
         };
-        let mut capabilities = doc.as_ref().map(|doc| doc.capabilities.clone()).unwrap_or_default();
-        if let Some(list) = self.resolve_list(Kind::Capability, item, "capabilities", index, findings).await {
+        let (mut capabilities, adapter) = match frozen {
+            Some((capabilities, adapter)) => (capabilities, Some(adapter)),
+            None => (Vec::new(), None),
+        };
+        if let Some(list) = self.resolve_list(Kind::Capability, item, "capabilities", index).await {
             capabilities = list;
         }
-        for added in self.resolve_list(Kind::Capability, item, "addCapabilities", index, findings).await.unwrap_or_default() {
+        for added in
+            self.resolve_list(Kind::Capability, item, "addCapabilities", index).await.unwrap_or_default()
+        {
             capabilities.retain(|capability| capability.name != added.name);
             capabilities.push(added);
         }
-        let env = self.resolve_list(Kind::Env, item, "env", index, findings).await.unwrap_or_default();
-        for bundle in &env {
-            if let Err(error) = self.registry.doc::<EnvDoc>(Kind::Env, &bundle.digest).await {
-                findings.push(finding(at("env"), "unreadable", chain(&error), None));
-            }
-        }
+        let env = self.resolve_list(Kind::Env, item, "env", index).await.unwrap_or_default();
         let pipeline = match item.inputs.get("pipeline") {
             None => None,
-            Some(Value::String(reference)) => {
-                let pinned = self.resolve(Kind::Pipeline, reference, at("pipeline"), findings).await;
-                if let Some(pinned) = &pinned {
-                    if let Err(error) = self.registry.doc::<PipelineSpec>(Kind::Pipeline, &pinned.digest).await {
-                        findings.push(finding(at("pipeline"), "unreadable", chain(&error), None));
-                    }
-                }
-                pinned
-            }
+            Some(Value::String(reference)) => self.resolve(Kind::Pipeline, reference, at("pipeline")).await,
             Some(_) => {
-                findings.push(finding(at("pipeline"), "type", "must be a reference text".to_owned(), None));
+                self.report(at("pipeline"), "type", "must be a reference text".to_owned(), None);
                 None
             }
         };
-        let adapter = match &doc {
-            Some(doc) => self.pin_adapter(&doc.adapter.id, at("subagent"), findings).await,
-            None => None,
-        };
-        if findings.len() > before {
+        if self.findings.len() > before {
             return None;
         }
         Some(ItemPins { subagent: subagent?, capabilities, env, pipeline, adapter: adapter? })
     }
 
-    async fn pin_adapter(&self, id: &str, pointer: String, findings: &mut Vec<Finding>) -> Option<NamedDigest> {
-        let outcome = async {
-            let bytes = self.plugins.adapter_bytes(id).map_err(|error| chain(&error))?;
-            self.plugins.adapter(id, bytes.clone()).await.map_err(|error| chain(&error))?;
-            self.blobs.put(&bytes).await.map_err(|error| chain(&error))
-        };
-        match outcome.await {
-            Ok(digest) => Some(NamedDigest { name: id.to_owned(), digest }),
+    /// Capabilities and adapter of a subagent; the adapter is loaded, so that one that cannot run is refused now.
+    async fn subagent(
+        &mut self,
+        digest: &Digest,
+        pointer: String,
+    ) -> Option<(Vec<NamedDigest>, NamedDigest)> {
+        if !self.subagents.contains_key(digest) {
+            let found = self.read_subagent(digest).await;
+            self.subagents.insert(*digest, found);
+        }
+        match self.subagents.get(digest)?.clone() {
+            Ok(found) => Some(found),
             Err(message) => {
-                findings.push(finding(pointer, "adapter", message, None));
+                self.report(pointer, "subagent", message, None);
                 None
             }
         }
     }
 
+    async fn read_subagent(&self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
+        let RuntimeAdmission { registry, plugins, blobs, .. } = self.admission;
+        let doc: SubagentDoc = registry.doc(Kind::Subagent, digest).await.map_err(|error| chain(&error))?;
+        let id = doc.adapter.id;
+        let bytes = plugins.adapter_bytes(&id).map_err(|error| chain(&error))?;
+        plugins.adapter(&id, bytes.clone()).await.map_err(|error| chain(&error))?;
+        let digest = blobs.put(&bytes).await.map_err(|error| chain(&error))?;
+        Ok((doc.capabilities, NamedDigest { name: id, digest }))
+    }
+
     async fn resolve_list(
-        &self,
+        &mut self,
         kind: Kind,
         item: &PlanItem,
         key: &str,
         index: usize,
-        findings: &mut Vec<Finding>,
     ) -> Option<Vec<NamedDigest>> {
-        let pointer = |position: usize| format!("/items/{index}/inputs/{key}/{position}");
         let references: Vec<String> = match item.inputs.get(key)? {
             Value::String(one) => vec![one.clone()],
             Value::Array(many) => many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
@@ -233,19 +308,38 @@ impl RuntimeAdmission {
         };
         let mut found = Vec::with_capacity(references.len());
         for (position, reference) in references.iter().enumerate() {
-            found.extend(self.resolve(kind, reference, pointer(position), findings).await);
+            found.extend(
+                self.resolve(kind, reference, format!("/items/{index}/inputs/{key}/{position}")).await,
+            );
         }
         Some(found)
     }
 
-    async fn resolve(&self, kind: Kind, reference: &str, pointer: String, findings: &mut Vec<Finding>) -> Option<NamedDigest> {
-        match self.registry.resolve(kind, reference).await {
-            Ok(found) => Some(NamedDigest { name: found.name, digest: found.digest }),
-            Err(error) => {
-                findings.push(finding(pointer, "unresolved", chain(&error), None));
+    /// The digest behind a reference, with its document checked to be readable.
+    async fn resolve(&mut self, kind: Kind, reference: &str, pointer: String) -> Option<NamedDigest> {
+        let key = (kind, reference.to_owned());
+        if !self.references.contains_key(&key) {
+            let found = self.look_up(kind, reference).await.map_err(|error| chain(&error));
+            self.references.insert(key.clone(), found);
+        }
+        match self.references.get(&key)?.clone() {
+            Ok(found) => Some(found),
+            Err(message) => {
+                self.report(pointer, "unresolved", message, None);
                 None
             }
         }
+    }
+
+    async fn look_up(&self, kind: Kind, reference: &str) -> Result<NamedDigest, RegistryError> {
+        let registry = &self.admission.registry;
+        let found = registry.resolve(kind, reference).await?;
+        match kind {
+            Kind::Env => drop(registry.doc::<EnvDoc>(kind, &found.digest).await?),
+            Kind::Pipeline => drop(registry.doc::<PipelineSpec>(kind, &found.digest).await?),
+            Kind::Capability | Kind::Subagent => {}
+        }
+        Ok(NamedDigest { name: found.name, digest: found.digest })
     }
 }
 

@@ -52,10 +52,15 @@ fn later(error: &dyn std::error::Error) -> PrepareError {
 
 impl DispatchExecutor {
     pub(super) async fn prepare_attempt(&self, fire: &Fire, run: &RunState) -> Result<Digest, PrepareError> {
-        let view = run.item(&fire.item).ok_or_else(|| denied(FailureReason::WorkerFailed, "no such item".to_owned()))?;
+        let view = run
+            .item(&fire.item)
+            .ok_or_else(|| denied(FailureReason::WorkerFailed, "no such item".to_owned()))?;
         let item = view.plan;
         let config = self.parts.config.executors.get(&item.executor).ok_or_else(|| {
-            denied(FailureReason::WorkerFailed, format!("executor {:?} is not configured any more", item.executor))
+            denied(
+                FailureReason::WorkerFailed,
+                format!("executor {:?} is not configured any more", item.executor),
+            )
         })?;
         let pins = self.item_pins(run, &fire.item).await?;
         let subagent: SubagentDoc = self
@@ -67,7 +72,8 @@ impl DispatchExecutor {
         let inputs = self.inputs(run, item)?;
         let timeout_ms = u64::try_from(retry::timeout_ms(&run.submitted().retry, item)).unwrap_or(1);
         let worker_input = item.inputs.get("workerInput").cloned().unwrap_or_else(|| serde_json::json!({}));
-        let model = item.model.clone().or_else(|| subagent.model.clone()).or_else(|| config.default_model.clone());
+        let model =
+            item.model.clone().or_else(|| subagent.model.clone()).or_else(|| config.default_model.clone());
         let env = self.env_layers(&pins, item).await?;
         let workspace = match config.backend {
             BackendKind::Process => self.dispatch_dir(&fire.dispatch).join("workspace").display().to_string(),
@@ -83,7 +89,16 @@ impl DispatchExecutor {
             None => PipelineSpec::default_for(subagent.verify.as_ref()),
         };
         let has_agent = pipeline.blocks.iter().any(|block| matches!(block, Block::Agent {}));
-        let task = adapter_task(&subagent, item, &worker_input, model.as_deref(), &workspace, timeout_ms, &env, fire)?;
+        let task = adapter_task(
+            &subagent,
+            item,
+            &worker_input,
+            model.as_deref(),
+            &workspace,
+            timeout_ms,
+            &env,
+            fire,
+        )?;
         let agent = if has_agent { Some(self.launch_plan(&pins, &task).await?) } else { None };
         let limits = config.limits(timeout_ms);
         let envelope = Envelope {
@@ -96,11 +111,19 @@ impl DispatchExecutor {
             capabilities: pins
                 .capabilities
                 .iter()
-                .map(|c| CapabilityBundle { name: c.name.clone(), digest: c.digest, file: blob_file(&c.digest) })
+                .map(|c| CapabilityBundle {
+                    name: c.name.clone(),
+                    digest: c.digest,
+                    file: blob_file(&c.digest),
+                })
                 .collect(),
             inputs: inputs
                 .iter()
-                .map(|(key, input)| InputFile { key: key.clone(), digest: input.digest, file: blob_file(&input.digest) })
+                .map(|(key, input)| InputFile {
+                    key: key.clone(),
+                    digest: input.digest,
+                    file: blob_file(&input.digest),
+                })
                 .collect(),
             worker_input,
             env,
@@ -136,7 +159,11 @@ impl DispatchExecutor {
             backend: config.backend.as_str().to_owned(),
             isolation: config.isolation(),
             network: network_word(config.network()).to_owned(),
-            image: item.image.clone().or_else(|| config.image.clone()).filter(|_| config.isolation() == Isolation::Container),
+            image: item
+                .image
+                .clone()
+                .or_else(|| config.image.clone())
+                .filter(|_| config.isolation() == Isolation::Container),
             subagent: Some(pins.subagent),
             capabilities: pins.capabilities,
             env: pins.env,
@@ -154,21 +181,30 @@ impl DispatchExecutor {
 
     async fn item_pins(&self, run: &RunState, item: &ItemId) -> Result<ItemPins, PrepareError> {
         let digest = run.submitted().pins.ok_or_else(|| {
-            denied(FailureReason::IntegrityFailed, "the run was admitted without resolved references".to_owned())
+            denied(
+                FailureReason::IntegrityFailed,
+                "the run was admitted without resolved references".to_owned(),
+            )
         })?;
-        let cached = self.pins.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&digest).cloned();
+        let cached =
+            self.pins.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&digest).cloned();
         let pins = match cached {
             Some(pins) => pins,
             None => {
-                let bytes = self.parts.blobs.get(&digest, DOCUMENT_BYTES_MAX).await.map_err(|error| later(&error))?;
-                let pins: Pins = serde_json::from_slice(&bytes)
-                    .map_err(|error| denied(FailureReason::IntegrityFailed, format!("pins {digest}: {error}")))?;
+                let bytes =
+                    self.parts.blobs.get(&digest, DOCUMENT_BYTES_MAX).await.map_err(|error| later(&error))?;
+                let pins: Pins = serde_json::from_slice(&bytes).map_err(|error| {
+                    denied(FailureReason::IntegrityFailed, format!("pins {digest}: {error}"))
+                })?;
                 let pins = std::sync::Arc::new(pins);
-                self.pins.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(digest, pins.clone());
+                self.pins
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(digest, pins.clone());
                 pins
             }
         };
-        pins.items.get(item.as_str()).cloned().ok_or_else(|| {
+        pins.of(item).cloned().ok_or_else(|| {
             denied(FailureReason::IntegrityFailed, format!("pins {digest} do not name item {item}"))
         })
     }
@@ -186,14 +222,22 @@ impl DispatchExecutor {
             });
         }
         if !item.env.is_empty() {
-            layers.push(EnvLayer { source: "item".to_owned(), values: item.env.clone(), secrets: BTreeMap::new() });
+            layers.push(EnvLayer {
+                source: "item".to_owned(),
+                values: item.env.clone(),
+                secrets: BTreeMap::new(),
+            });
         }
         Ok(layers)
     }
 
     /// Products handed to the item: its `needs`, and the patches of the items it depends on as
     /// `deps/<item>.patch`, so that a gate can check the sum of what came before it.
-    fn inputs(&self, run: &RunState, item: &PlanItem) -> Result<BTreeMap<String, ManifestInput>, PrepareError> {
+    fn inputs(
+        &self,
+        run: &RunState,
+        item: &PlanItem,
+    ) -> Result<BTreeMap<String, ManifestInput>, PrepareError> {
         let mut inputs = BTreeMap::new();
         for from in &item.depends_on {
             if let Some(digest) = evidence(run, from).and_then(|evidence| evidence.patch) {
@@ -274,7 +318,12 @@ pub(super) fn adapter_task(
         workspace: workspace.to_owned(),
         timeout_seconds: u32::try_from(timeout_ms / 1000).unwrap_or(u32::MAX),
         input_json: worker_input.to_string(),
-        secret_names: env.iter().flat_map(|layer| layer.secrets.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect(),
+        secret_names: env
+            .iter()
+            .flat_map(|layer| layer.secrets.keys().cloned())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         attrs,
         allowed_programs: None,
     })

@@ -18,7 +18,9 @@ pub(super) fn render(template: &str, input: &Value) -> Result<String, String> {
         match value {
             Some(Value::String(value)) => text.push_str(value),
             Some(value) => text.push_str(&value.to_string()),
-            None => return Err(format!("promptTemplate uses {{{{{path}}}}}, which workerInput does not have")),
+            None => {
+                return Err(format!("promptTemplate uses {{{{{path}}}}}, which workerInput does not have"));
+            }
         }
         rest = after;
     }

@@ -87,7 +87,10 @@ impl Layout {
 }
 
 /// Values of all secrets of an envelope by reference and by variable name.
-pub(super) fn resolve_secrets(envelope: &Envelope, secret_dir: &Path) -> Result<BTreeMap<String, String>, StageError> {
+pub(super) fn resolve_secrets(
+    envelope: &Envelope,
+    secret_dir: &Path,
+) -> Result<BTreeMap<String, String>, StageError> {
     let mut values = BTreeMap::new();
     for layer in &envelope.env {
         for (variable, reference) in &layer.secrets {
@@ -115,12 +118,15 @@ pub(super) async fn stage(
     if layout.dir.exists() {
         remove_tree(&layout.dir).map_err(io("remove", &layout.dir))?;
     }
-    let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path));
+    let make = |path: &Path| {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
+    };
     make(&layout.dir)?;
     make(&layout.envelope().join("blobs"))?;
     make(&layout.result())?;
     make(&layout.scratch())?;
-    let mut staged: Vec<(Digest, &str)> = envelope.capabilities.iter().map(|c| (c.digest, c.file.as_str())).collect();
+    let mut staged: Vec<(Digest, &str)> =
+        envelope.capabilities.iter().map(|c| (c.digest, c.file.as_str())).collect();
     staged.extend(envelope.inputs.iter().map(|input| (input.digest, input.file.as_str())));
     staged.sort_unstable();
     staged.dedup();
@@ -154,8 +160,12 @@ pub(super) async fn stage(
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io("create", path))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io("create", path))?;
     file.write_all(bytes).map_err(io("write", path))
 }
 
