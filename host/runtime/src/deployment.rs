@@ -500,13 +500,11 @@ impl Deployment {
         // Something is ready and not running: only the other runs can tell why.
         let mut scheduler = Scheduler::new(self.queue_policies());
         for (key, _) in self.store.scan(cells::ACTIVE_PREFIX, None, 256).await? {
-            if let Ok(other) = RunId::new(&key[cells::ACTIVE_PREFIX.len()..]) {
-                if other != *run {
-                    if let Ok(loaded) = self.load(&other).await {
+            if let Ok(other) = RunId::new(&key[cells::ACTIVE_PREFIX.len()..])
+                && other != *run
+                    && let Ok(loaded) = self.load(&other).await {
                         scheduler.insert_run(loaded.state);
                     }
-                }
-            }
         }
         scheduler.insert_run(loaded.state);
         let state = scheduler.run(run).ok_or_else(|| not_found(run))?;
@@ -796,11 +794,10 @@ impl Deployment {
     async fn find_dispatch(&self, dispatch: &DispatchId) -> Result<(RunId, ItemId), RuntimeError> {
         for line in self.runs().await?.into_iter().rev() {
             for entry in self.load(&line.run).await?.entries {
-                if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body {
-                    if found == *dispatch {
+                if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body
+                    && found == *dispatch {
                         return Ok((line.run, item));
                     }
-                }
             }
         }
         Err(RuntimeError::NotFound {

@@ -53,11 +53,11 @@ pub enum PluginsError {
         id: String,
         /// Why.
         #[source]
-        source: PluginError,
+        source: Box<PluginError>,
     },
     /// The plugin host does not start.
     #[error("the plugin host cannot start")]
-    Host(#[source] Failure),
+    Host(#[source] Box<Failure>),
 }
 
 /// Adapters and patterns of a deployment; compiled on first use.
@@ -74,9 +74,10 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError::Host`].
     pub fn open(state: &Path, configured: BTreeMap<String, PluginSource>) -> Result<Arc<Self>, PluginsError> {
-        let key =
-            CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(PluginsError::Host)?;
-        let host = PluginHost::new(&state.join("cache/plugins"), key).map_err(PluginsError::Host)?;
+        let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key"))
+            .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
+        let host = PluginHost::new(&state.join("cache/plugins"), key)
+            .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
         Ok(Arc::new(Self { host, configured, loaded: Mutex::default(), patterns: Mutex::default() }))
     }
 
@@ -125,8 +126,12 @@ impl Plugins {
         let host = self.host.clone();
         let loaded = tokio::task::spawn_blocking(move || host.load_adapter(&bytes)).await;
         let adapter = match loaded {
-            Ok(loaded) => loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source })?,
-            Err(error) => return Err(PluginsError::Host(Failure::HostError { problem: error.to_string() })),
+            Ok(loaded) => {
+                loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })?
+            }
+            Err(error) => {
+                return Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() })));
+            }
         };
         self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, adapter.clone());
         Ok(adapter)
@@ -152,8 +157,12 @@ impl Plugins {
         let host = self.host.clone();
         let loaded = tokio::task::spawn_blocking(move || host.load_pattern(bytes)).await;
         let pattern = match loaded {
-            Ok(loaded) => loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source })?,
-            Err(error) => return Err(PluginsError::Host(Failure::HostError { problem: error.to_string() })),
+            Ok(loaded) => {
+                loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })?
+            }
+            Err(error) => {
+                return Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() })));
+            }
         };
         let mut patterns = self.patterns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         patterns.insert(id.to_owned(), pattern.clone());
