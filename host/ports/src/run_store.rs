@@ -170,11 +170,21 @@ pub trait RunStore: Send + Sync {
     async fn read(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Record>, RunStoreError>;
 
     /// Names of streams that start with `prefix` and sort after `after`, ascending, up to `limit`.
-    async fn streams(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<StreamName>, RunStoreError>;
+    async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StreamName>, RunStoreError>;
 
     /// One cell.
     async fn get(&self, key: &str) -> Result<Option<Cell>, RunStoreError>;
 
     /// Cells whose key starts with `prefix` and sorts after `after`, ascending, up to `limit`.
-    async fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(CellKey, Cell)>, RunStoreError>;
+    async fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(CellKey, Cell)>, RunStoreError>;
 }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use pangolin_core::{entry::{Isolation, IsolationUsed}, ids::DispatchId};
+use pangolin_core::{
+    entry::{Isolation, IsolationUsed},
+    ids::DispatchId,
+};
 use thiserror::Error;
 
 /// What to start. The directories exist already and belong to this dispatch alone.

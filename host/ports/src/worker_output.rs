@@ -119,12 +119,18 @@ mod tests {
     #[test]
     fn events_are_cut_at_a_line_and_marked_once() {
         let marker = "{\"kind\":\"output.cut\",\"limitBytes\":7}\n";
-        assert_eq!(cut(StreamKind::Events, 7, &["{}\n{", "}\n{}\n", "{}\n"]), format!("{{}}\n{{}}\n{marker}"));
+        assert_eq!(
+            cut(StreamKind::Events, 7, &["{}\n{", "}\n{}\n", "{}\n"]),
+            format!("{{}}\n{{}}\n{marker}")
+        );
         assert_eq!(cut(StreamKind::Events, 7, &["{\"a\":\"long\"}", "x"]), marker);
     }
 
     #[test]
     fn text_is_cut_at_the_byte() {
-        assert_eq!(cut(StreamKind::Text, 4, &["abc", "def", "g"]), "abcd\n[pangolin: output cut after 4 bytes]\n");
+        assert_eq!(
+            cut(StreamKind::Text, 4, &["abc", "def", "g"]),
+            "abcd\n[pangolin: output cut after 4 bytes]\n"
+        );
     }
 }

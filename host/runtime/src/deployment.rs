@@ -502,9 +502,10 @@ impl Deployment {
         for (key, _) in self.store.scan(cells::ACTIVE_PREFIX, None, 256).await? {
             if let Ok(other) = RunId::new(&key[cells::ACTIVE_PREFIX.len()..])
                 && other != *run
-                    && let Ok(loaded) = self.load(&other).await {
-                        scheduler.insert_run(loaded.state);
-                    }
+                && let Ok(loaded) = self.load(&other).await
+            {
+                scheduler.insert_run(loaded.state);
+            }
         }
         scheduler.insert_run(loaded.state);
         let state = scheduler.run(run).ok_or_else(|| not_found(run))?;
@@ -795,9 +796,10 @@ impl Deployment {
         for line in self.runs().await?.into_iter().rev() {
             for entry in self.load(&line.run).await?.entries {
                 if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body
-                    && found == *dispatch {
-                        return Ok((line.run, item));
-                    }
+                    && found == *dispatch
+                {
+                    return Ok((line.run, item));
+                }
             }
         }
         Err(RuntimeError::NotFound {

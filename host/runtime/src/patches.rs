@@ -120,13 +120,14 @@ pub async fn list(
 ) -> Result<Vec<PatchInfo>, PatchesError> {
     let view = deployment.run_view(run).await?;
     if let Some(item) = item
-        && !view.items.iter().any(|view| view.id == *item) {
-            return Err(RuntimeError::NotFound {
-                what: format!("item {run}/{item}"),
-                hint: format!("`pangolin orch status {run}` lists its items"),
-            }
-            .into());
+        && !view.items.iter().any(|view| view.id == *item)
+    {
+        return Err(RuntimeError::NotFound {
+            what: format!("item {run}/{item}"),
+            hint: format!("`pangolin orch status {run}` lists its items"),
         }
+        .into());
+    }
     let mut found = Vec::new();
     for view in view.items.iter().filter(|view| item.is_none_or(|item| view.id == *item)) {
         let mut attempts: Vec<_> = view.attempts.iter().filter(|attempt| attempt.patch.is_some()).collect();

@@ -240,9 +240,10 @@ impl Registry {
         let current = self.store.get(&key).await?;
         if let Some(cell) = &current
             && let Ok(pointer) = serde_json::from_slice::<Pointer>(&cell.value)
-                && pointer.digest == digest {
-                    return Ok(self.registration(kind, name, &pointer));
-                }
+            && pointer.digest == digest
+        {
+            return Ok(self.registration(kind, name, &pointer));
+        }
         let pointer = Pointer { digest, at: now };
         let version = current.as_ref().map_or(0, |cell| cell.version);
         let batch = Batch {

@@ -5,8 +5,14 @@ use std::collections::BTreeSet;
 use pangolin_core::entry::Isolation;
 use serde_json::Value;
 
-use super::{BackendFixture, Step, harness::{clean, ended, limits, open, say, stage}};
-use crate::{worker_backend::{Limits, Network, WorkerExit}, worker_output::{CUT_KIND, EVENTS_FILE, STDERR_FILE}};
+use super::{
+    BackendFixture, Step,
+    harness::{clean, ended, limits, open, say, stage},
+};
+use crate::{
+    worker_backend::{Limits, Network, WorkerExit},
+    worker_output::{CUT_KIND, EVENTS_FILE, STDERR_FILE},
+};
 
 /// A flood is cut, marked, and does not stop the worker.
 pub async fn output_is_bounded_and_marked(fixture: &dyn BackendFixture) {
@@ -28,7 +34,11 @@ pub async fn output_is_bounded_and_marked(fixture: &dyn BackendFixture) {
     let marker = lines.pop().expect("there is a last line");
     assert_eq!(marker["kind"], CUT_KIND);
     assert_eq!(marker["limitBytes"], limit);
-    assert_eq!(lines.len(), usize::try_from(limit).expect("fits") / (line.len() + 1), "as much is kept as fits");
+    assert_eq!(
+        lines.len(),
+        usize::try_from(limit).expect("fits") / (line.len() + 1),
+        "as much is kept as fits"
+    );
     let stderr = staged.result_file(STDERR_FILE);
     assert!(stderr.len() as u64 <= limit + 200, "{} bytes of stderr", stderr.len());
     assert!(stderr.starts_with("complaint\n") && stderr.contains("output cut after 10000 bytes"));
@@ -72,7 +82,9 @@ pub async fn worker_sees_its_directories_and_little_else(fixture: &dyn BackendFi
         list.iter().map(|name| name.as_str().expect("a text").to_owned()).collect()
     };
     let environment = names("env");
-    for name in ["PANGOLIN_ENVELOPE_DIR", "PANGOLIN_WORKSPACE_DIR", "PANGOLIN_RESULT_DIR", "PANGOLIN_RESULT_KEY"] {
+    for name in
+        ["PANGOLIN_ENVELOPE_DIR", "PANGOLIN_WORKSPACE_DIR", "PANGOLIN_RESULT_DIR", "PANGOLIN_RESULT_KEY"]
+    {
         assert!(environment.contains(name), "{name} is missing");
     }
     assert_eq!(seen["key"], staged.spec.result_key);

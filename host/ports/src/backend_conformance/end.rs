@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BackendFixture, Step, harness::{clean, ended, gated, in_time, limits, open, spawn_all, stage}};
+use super::{
+    BackendFixture, Step,
+    harness::{clean, ended, gated, in_time, limits, open, spawn_all, stage},
+};
 use crate::worker_backend::{Limits, WorkerExit};
 
 /// Every waiter, before and after the end, gets the code.
@@ -176,7 +179,10 @@ pub async fn a_killed_worker_is_reported(fixture: &dyn BackendFixture) {
         other => panic!("expected 137 or Lost, got {other:?}"),
     }
     staged.assert_silent().await;
-    assert!(backend.ensure(&staged.spec).await.expect("ensure").adopted, "a killed worker is not started again");
+    assert!(
+        backend.ensure(&staged.spec).await.expect("ensure").adopted,
+        "a killed worker is not started again"
+    );
     assert_eq!(staged.starts(), 1);
     clean(&*backend, &staged).await;
 }

@@ -1,6 +1,12 @@
 //! Stages dispatches for the checks and looks at what their workers left.
 
-use std::{fs, future::Future, path::PathBuf, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fs,
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pangolin_core::ids::DispatchId;
 
@@ -93,7 +99,8 @@ impl Staged {
     }
 
     fn beats(&self, escape: Escape) -> u64 {
-        fs::metadata(self.spec.workspace_dir.join(format!("beat-{}", escape.name()))).map_or(0, |meta| meta.len())
+        fs::metadata(self.spec.workspace_dir.join(format!("beat-{}", escape.name())))
+            .map_or(0, |meta| meta.len())
     }
 
     /// Waits until every escape artist of [`spawn_all`] beats.
@@ -134,7 +141,9 @@ pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// Fails a check that hangs instead of hanging with it.
 pub(super) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
 }
 
 pub(super) async fn open(fixture: &dyn BackendFixture) -> Arc<dyn WorkerBackend> {

@@ -2,7 +2,10 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
-use super::{BackendFixture, harness::{clean, ended, gated, in_time, limits, open, say, stage}};
+use super::{
+    BackendFixture,
+    harness::{clean, ended, gated, in_time, limits, open, say, stage},
+};
 use crate::worker_backend::{BackendError, Network, WorkerExit};
 
 /// The second `ensure` adopts and reports the same isolation.

@@ -296,10 +296,11 @@ impl Executor for DispatchExecutor {
 
 async fn clean_up(backend: Option<Arc<dyn WorkerBackend>>, dispatch: DispatchId, dir: PathBuf) {
     if let Some(backend) = backend
-        && let Err(error) = backend.remove(&dispatch).await {
-            tracing::warn!(%dispatch, error = %chain(&error), "cannot remove the ended worker");
-            return;
-        }
+        && let Err(error) = backend.remove(&dispatch).await
+    {
+        tracing::warn!(%dispatch, error = %chain(&error), "cannot remove the ended worker");
+        return;
+    }
     let removed = tokio::task::spawn_blocking(move || stage::remove_tree(&dir)).await;
     if let Ok(Err(error)) = removed {
         tracing::warn!(%dispatch, %error, "cannot remove the directory of an ended dispatch");
