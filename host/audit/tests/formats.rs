@@ -1,0 +1,16 @@
+//! Samples of every released format version verify for ever (`tests/formats`).
+#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
+use pangolin_audit::{
+    report::Verdict,
+    verify::{Trust, verify_bundle},
+};
+
+#[test]
+fn a_bundle_of_version_1_verifies_with_its_published_key() {
+    let bundle = include_bytes!("../../../tests/formats/bundle-v1.json");
+    let trust = Trust::parse(include_str!("../../../tests/formats/bundle-v1.vkey")).unwrap();
+    let report = verify_bundle(bundle, &trust);
+    assert_eq!(report.verdict, Verdict::Intact, "{report:?}");
+    assert_eq!(report.run_id.as_deref(), Some("fanout-1"));
+}
