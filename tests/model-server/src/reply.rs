@@ -22,6 +22,9 @@ pub const CACHE_READ_TOKENS: u64 = 50;
 /// Tokens of output that every reply reports at its end.
 pub const OUTPUT_TOKENS: u64 = 40;
 
+/// Last words of a session.
+const DONE: &str = "Done.";
+
 /// One content block of a reply.
 enum Block {
     Text(String),
@@ -108,15 +111,15 @@ fn decide(script: &Script, body: &Value, turn: usize) -> (Block, &'static str) {
         body["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
     match script {
         // Side questions of the client (titles, summaries) come without tools.
-        Script::Edit | Script::ToolLoop if !has_shell => (Block::Text("Scripted.".into()), "end_turn"),
-        Script::Edit if turn == 0 => {
+        Script::Edit | Script::EditStall | Script::ToolLoop if !has_shell => (Block::Text("Scripted.".into()), "end_turn"),
+        Script::Edit | Script::EditStall if turn == 0 => {
             let prompt = prompt(body);
             let (path, text) = find_marker(&prompt).unwrap_or(("hello.txt", "hi"));
             (Block::Bash(format!("printf '%s\\n' {} >> {}", quote(text), quote(path))), "tool_use")
         }
         Script::ToolLoop => (Block::Bash(format!("echo turn {turn}")), "tool_use"),
         Script::Refuse => (Block::Text("I will not do this.".into()), "refusal"),
-        Script::Edit | Script::Stall | Script::Status(_) => (Block::Text("Done.".into()), "end_turn"),
+        Script::Edit | Script::EditStall | Script::Stall | Script::Status(_) => (Block::Text(DONE.into()), "end_turn"),
     }
 }
 
@@ -154,7 +157,12 @@ fn stream(
         "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage(1),
     }}))?;
-    if *script == Script::Stall {
+    let stalls = match script {
+        Script::Stall => true,
+        Script::EditStall => matches!(block, Block::Text(text) if text == DONE),
+        _ => false,
+    };
+    if stalls {
         return wait_for_hangup(connection);
     }
     let (start, delta) = match block {

@@ -12,6 +12,8 @@ pub enum Script {
     ToolLoop,
     /// Starts its answer and then says nothing more until the client goes away.
     Stall,
+    /// Like [`Script::Edit`], but stalls where it should close: the work is there and the session never ends.
+    EditStall,
     /// Declines in words, with stop reason `refusal`.
     Refuse,
     /// Answers every request with this HTTP status and a provider's error body.
@@ -26,7 +28,7 @@ impl fmt::Display for UnknownScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no script {:?}; there are edit, tool-loop, stall, refuse and HTTP statuses from 400 to 599",
+            "no script {:?}; there are edit, edit-stall, tool-loop, stall, refuse and HTTP statuses from 400 to 599",
             self.0
         )
     }
@@ -40,6 +42,7 @@ impl FromStr for Script {
     fn from_str(name: &str) -> Result<Self, UnknownScript> {
         match name {
             "edit" => Ok(Self::Edit),
+            "edit-stall" => Ok(Self::EditStall),
             "tool-loop" => Ok(Self::ToolLoop),
             "stall" => Ok(Self::Stall),
             "refuse" => Ok(Self::Refuse),
@@ -51,7 +54,7 @@ impl FromStr for Script {
     }
 }
 
-/// Text for a prompt that tells [`Script::Edit`] what to append to which file. Neither may contain `]]` or a line end,
+/// Text for a prompt that tells [`Script::Edit`] and [`Script::EditStall`] what to append to which file. Neither may contain `]]` or a line end,
 /// and the path no blank.
 #[must_use]
 pub fn edit_marker(path: &str, text: &str) -> String {
