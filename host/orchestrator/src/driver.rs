@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use pangolin_audit::note::SigningKey;
+use pangolin_audit::{chain::RunChain, note::SigningKey};
 use pangolin_core::{
     entry::{Entry, EntryBody, Failure, FailureClass, FailureReason, RunSubmitted},
     ids::{DispatchId, QueueName, RunId},
@@ -93,6 +93,9 @@ const REPORTS_PER_TURN: usize = 256;
 /// Messages taken per turn at most.
 const MESSAGES_PER_TURN: usize = 16;
 
+/// Pause before the inbox is looked at again after a failure, in milliseconds.
+const INBOX_PAUSE_MS: i64 = 1_000;
+
 /// Pause before an attempt that could not be prepared is tried again, in milliseconds.
 const PREPARE_PAUSE_MS: i64 = 1_000;
 
@@ -138,6 +141,11 @@ struct Driver<'p> {
     summaries: HashMap<RunId, Summary>,
     effects: Vec<Effect>,
     deferred: HashMap<DispatchId, i64>,
+    /// Answers that could not be written yet. Messages are not looked at before they are: an answered one would be
+    /// taken for a new one.
+    unsettled: Vec<(String, Disposition)>,
+    /// No look into the inbox before this time, because the disk was full.
+    inbox_pause: Option<i64>,
     reports: mpsc::UnboundedReceiver<Report>,
     reporter: Reporter,
 }
@@ -162,7 +170,7 @@ impl<'p> Driver<'p> {
                 let loaded = match load_run(&*parts.store, &*parts.blobs, &run).await {
                     Ok(loaded) => loaded,
                     Err(error) => {
-                        tracing::error!(%run, error = %chain(&error), "run cannot be loaded and is left alone");
+                        tracing::error!(%run, error = %causes(&error), "run cannot be loaded and is left alone");
                         continue;
                     }
                 };
@@ -199,6 +207,8 @@ impl<'p> Driver<'p> {
             summaries,
             effects,
             deferred: HashMap::new(),
+            unsettled: Vec::new(),
+            inbox_pause: None,
             reports,
             reporter,
         };
@@ -219,11 +229,24 @@ impl<'p> Driver<'p> {
                 let Some(report) = held.take().or_else(|| self.reports.try_recv().ok()) else { break };
                 self.reconcile(report, now)?;
             }
-            if inbox_may_have_more {
+            if self.inbox_pause.is_some_and(|until| until <= now) {
+                self.inbox_pause = None;
+                inbox_may_have_more = true;
+                let again = std::mem::take(&mut self.unsettled);
+                self.effects.extend(again.into_iter().map(|(name, answer)| Effect::Settle(name, answer)));
+                self.act().await?;
+            }
+            if inbox_may_have_more && self.inbox_pause.is_none() {
                 let messages = self.parts.inbox.waiting(MESSAGES_PER_TURN).await?;
                 inbox_may_have_more = messages.len() == MESSAGES_PER_TURN;
                 for message in messages {
-                    self.take(message, now).await?;
+                    match self.take(message, now).await {
+                        Err(DriverError::Blob(error @ BlobError::Full(_))) => {
+                            self.pause_inbox(now, &error);
+                            break;
+                        }
+                        taken => taken?,
+                    }
                 }
             }
             self.plan(now).await?;
@@ -234,7 +257,7 @@ impl<'p> Driver<'p> {
                 self.act().await?;
                 continue;
             }
-            if inbox_may_have_more {
+            if inbox_may_have_more && self.inbox_pause.is_none() {
                 continue;
             }
             let wake = self.next_wakeup();
@@ -249,7 +272,14 @@ impl<'p> Driver<'p> {
     }
 
     fn next_wakeup(&self) -> Option<i64> {
-        self.scheduler.next_wakeup().into_iter().chain(self.deferred.values().copied()).min()
+        let deferred = self.deferred.values().copied().chain(self.inbox_pause);
+        self.scheduler.next_wakeup().into_iter().chain(deferred).min()
+    }
+
+    /// Leaves the inbox alone for a moment. Nothing is lost: what is not answered is still there.
+    fn pause_inbox(&mut self, now: i64, error: &dyn std::error::Error) {
+        tracing::warn!(error = %causes(error), "the inbox waits; work goes on when it can");
+        self.inbox_pause = Some(now + PREPARE_PAUSE_MS);
     }
 
     /// Appends an entry and folds it.
@@ -340,10 +370,47 @@ impl<'p> Driver<'p> {
                 Effect::Start(job) => self.parts.executor.start(job, self.reporter.clone()),
                 Effect::Stop(dispatch) => self.parts.executor.stop(&dispatch),
                 Effect::Forget(dispatch) => self.parts.executor.forget(&dispatch),
-                Effect::Settle(name, disposition) => self.parts.inbox.settle(&name, disposition).await?,
+                Effect::Settle(name, disposition) => {
+                    if let Err(error) = self.parts.inbox.settle(&name, disposition.clone()).await {
+                        self.pause_inbox(self.parts.clock.now_ms(), &error);
+                        self.unsettled.push((name, disposition));
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// Answers a message. What cannot be answered now (disk full) is answered later; the run goes on meanwhile.
+    async fn settle(&mut self, name: String, disposition: Disposition) {
+        if let Err(error) = self.parts.inbox.settle(&name, disposition.clone()).await {
+            tracing::warn!(%name, error = %causes(&error), "the answer to a message cannot be written yet");
+            self.unsettled.insert(name, disposition);
+            self.look_again_at = Some(self.parts.clock.now_ms() + INBOX_PAUSE_MS);
+        }
+    }
+
+    /// Takes what waits in the inbox; answers whether there may be more.
+    async fn drain_inbox(&mut self, now: i64) -> Result<bool, DriverError> {
+        for (name, disposition) in std::mem::take(&mut self.unsettled) {
+            self.settle(name, disposition).await;
+        }
+        let messages = match self.parts.inbox.waiting(MESSAGES_PER_TURN).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::warn!(error = %causes(&error), "the inbox cannot be read; trying again");
+                self.look_again_at = Some(now + INBOX_PAUSE_MS);
+                return Ok(false);
+            }
+        };
+        // Messages that only wait for their answer to be written come back; looking again at once would spin.
+        let more = messages.len() == MESSAGES_PER_TURN && self.unsettled.is_empty();
+        for message in messages {
+            if !self.unsettled.contains_key(&message.name) {
+                self.take(message, now).await?;
+            }
+        }
+        Ok(more)
     }
 
     async fn take(&mut self, message: Message, now: i64) -> Result<(), DriverError> {
@@ -428,11 +495,12 @@ impl<'p> Driver<'p> {
             self.ledger.commit().await?;
             return Box::pin(self.submit(text, Some(queue.as_str().to_owned()), actor, now)).await;
         }
+        // Before the names are resolved, so that a full disk delays the submission and does not refuse it.
+        self.parts.blobs.put(text.as_bytes()).await?;
         let pinned = match self.parts.admission.pin(&plan).await {
             Ok(pinned) => pinned,
             Err(findings) => return Ok(rejected("the plan cannot be admitted", &findings)),
         };
-        self.parts.blobs.put(text.as_bytes()).await?;
         let items = plan.items.len() as u64;
         let body = EntryBody::RunSubmitted(Box::new(RunSubmitted {
             log: self.ledger.origin().to_owned(),
@@ -446,8 +514,17 @@ impl<'p> Driver<'p> {
             retry: self.parts.admission.retry(),
             open_ended: plan.open_ended,
         }));
-        let entry = self.ledger.append(&run, now, &actor, body)?;
-        let state = RunState::start(plan, &entry).map_err(|error| DriverError::Planned(error.to_string()))?;
+        // Tried on a chain of its own first: a plan that the fold refuses must not get into the batch.
+        let trial = RunChain::new().append(&run, now, &actor, body.clone());
+        let started = match trial {
+            Ok((entry, _, _)) => RunState::start(plan, &entry).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let state = match started {
+            Ok(state) => state,
+            Err(why) => return Ok(Disposition::Rejected(Answer::because(why).to_bytes())),
+        };
+        self.ledger.append(&run, now, &actor, body)?;
         let (receipt, summary) = self.ledger.admit(&run, digest, &queue, &actor, items, now)?;
         self.scheduler.insert_run(state);
         self.summaries.insert(run.clone(), summary);
@@ -519,7 +596,7 @@ async fn sleep_until(clock: &dyn Clock, at: Option<i64>) {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
