@@ -93,9 +93,6 @@ const REPORTS_PER_TURN: usize = 256;
 /// Messages taken per turn at most.
 const MESSAGES_PER_TURN: usize = 16;
 
-/// Pause before the inbox is looked at again after a failure, in milliseconds.
-const INBOX_PAUSE_MS: i64 = 1_000;
-
 /// Pause before an attempt that could not be prepared is tried again, in milliseconds.
 const PREPARE_PAUSE_MS: i64 = 1_000;
 
@@ -371,46 +368,19 @@ impl<'p> Driver<'p> {
                 Effect::Stop(dispatch) => self.parts.executor.stop(&dispatch),
                 Effect::Forget(dispatch) => self.parts.executor.forget(&dispatch),
                 Effect::Settle(name, disposition) => {
-                    if let Err(error) = self.parts.inbox.settle(&name, disposition.clone()).await {
-                        self.pause_inbox(self.parts.clock.now_ms(), &error);
-                        self.unsettled.push((name, disposition));
+                    let Err(error) = self.parts.inbox.settle(&name, disposition.clone()).await else {
+                        continue;
+                    };
+                    if matches!(self.parts.inbox.disposition(&name).await, Ok(None)) {
+                        tracing::warn!(name, "a message was taken out of the inbox before it was answered");
+                        continue;
                     }
+                    self.pause_inbox(self.parts.clock.now_ms(), &error);
+                    self.unsettled.push((name, disposition));
                 }
             }
         }
         Ok(())
-    }
-
-    /// Answers a message. What cannot be answered now (disk full) is answered later; the run goes on meanwhile.
-    async fn settle(&mut self, name: String, disposition: Disposition) {
-        if let Err(error) = self.parts.inbox.settle(&name, disposition.clone()).await {
-            tracing::warn!(%name, error = %causes(&error), "the answer to a message cannot be written yet");
-            self.unsettled.insert(name, disposition);
-            self.look_again_at = Some(self.parts.clock.now_ms() + INBOX_PAUSE_MS);
-        }
-    }
-
-    /// Takes what waits in the inbox; answers whether there may be more.
-    async fn drain_inbox(&mut self, now: i64) -> Result<bool, DriverError> {
-        for (name, disposition) in std::mem::take(&mut self.unsettled) {
-            self.settle(name, disposition).await;
-        }
-        let messages = match self.parts.inbox.waiting(MESSAGES_PER_TURN).await {
-            Ok(messages) => messages,
-            Err(error) => {
-                tracing::warn!(error = %causes(&error), "the inbox cannot be read; trying again");
-                self.look_again_at = Some(now + INBOX_PAUSE_MS);
-                return Ok(false);
-            }
-        };
-        // Messages that only wait for their answer to be written come back; looking again at once would spin.
-        let more = messages.len() == MESSAGES_PER_TURN && self.unsettled.is_empty();
-        for message in messages {
-            if !self.unsettled.contains_key(&message.name) {
-                self.take(message, now).await?;
-            }
-        }
-        Ok(more)
     }
 
     async fn take(&mut self, message: Message, now: i64) -> Result<(), DriverError> {
@@ -496,7 +466,17 @@ impl<'p> Driver<'p> {
             return Box::pin(self.submit(text, Some(queue.as_str().to_owned()), actor, now)).await;
         }
         // Before the names are resolved, so that a full disk delays the submission and does not refuse it.
-        self.parts.blobs.put(text.as_bytes()).await?;
+        match self.parts.blobs.put(text.as_bytes()).await {
+            Ok(_) => {}
+            // Waited for: the message stays where it is.
+            Err(error @ BlobError::Full(_)) => return Err(error.into()),
+            Err(error) => {
+                let why = format!("the plan cannot be stored: {}", causes(&error));
+                return Ok(Disposition::Rejected(
+                    Answer { run: Some(run), ..Answer::because(why) }.to_bytes(),
+                ));
+            }
+        }
         let pinned = match self.parts.admission.pin(&plan).await {
             Ok(pinned) => pinned,
             Err(findings) => return Ok(rejected("the plan cannot be admitted", &findings)),
