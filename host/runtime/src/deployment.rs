@@ -1,18 +1,15 @@
 //! A local deployment: what the command line works with.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod init;
+mod one_off;
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use pangolin_audit::note::SigningKey;
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
-    entry::{EntryBody, RunOutcome},
-    ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    entry::RunOutcome,
+    ids::{Digest, ItemId, QueueName, RunId},
     scheduler::{QueuePolicy, Scheduler},
     validate::{Finding, PlanContext, parse_plan},
 };
@@ -37,7 +34,7 @@ use pangolin_ports::{
 use pangolin_store_sqlite::{Options, SqliteRunStore};
 use pangolin_worker_docker::DockerBackend;
 use pangolin_worker_process::{ProcessBackend, SupervisorCommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
@@ -50,6 +47,9 @@ use crate::{
     status,
     views::{RunSummary, RunView},
 };
+
+pub use init::{InitOptions, InitReport, init};
+pub use one_off::DispatchRequest;
 
 /// Largest blob that is loaded into memory for people and bundles.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -142,84 +142,6 @@ fn not_found(run: &RunId) -> RuntimeError {
     }
 }
 
-/// What [`init`] is told.
-#[derive(Debug, Clone)]
-pub struct InitOptions {
-    /// Namespace of the deployment.
-    pub namespace: String,
-    /// Overwrite an existing `pangolin.toml` (never keys or state).
-    pub force: bool,
-}
-
-/// What [`init`] did.
-#[derive(Debug, Clone)]
-pub struct InitReport {
-    /// Files that were written.
-    pub files: Vec<PathBuf>,
-    /// Public key of the deployment, as a C2SP verifier key.
-    pub vkey: String,
-}
-
-/// Sets up a deployment in `dir`: configuration (unless there is one), signing key, ledger, inbox, blobs.
-///
-/// # Errors
-/// [`RuntimeError`]; an existing key is never replaced.
-pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeError> {
-    let file = dir.join(crate::config::CONFIG_FILE);
-    let mut files = Vec::new();
-    if options.force || !file.exists() {
-        let repo = if dir.join(".git").exists() { "repo = \".\"" } else { "# repo = \".\"" };
-        let text = CONFIG_TEMPLATE.replace("@NAMESPACE@", &options.namespace).replace("@REPO@", repo);
-        std::fs::write(&file, text).map_err(|source| RuntimeError::Io { path: file.clone(), source })?;
-        files.push(file.clone());
-    }
-    let config = Config::load(&file)?;
-    let key = match keys::create(&config.state, &config.namespace) {
-        Ok(key) => {
-            files.push(config.state.join("keys/deployment.key"));
-            files.push(config.state.join("keys/deployment.vkey"));
-            Arc::new(key)
-        }
-        Err(KeyError::Exists(_)) => keys::load(&config.state)?,
-        Err(other) => return Err(other.into()),
-    };
-    // The state holds keys, secrets and history: it must never be committed by accident.
-    let ignore = config.state.join(".gitignore");
-    if !ignore.exists() {
-        std::fs::write(&ignore, "*\n").map_err(|source| RuntimeError::Io { path: ignore.clone(), source })?;
-    }
-    let ledger = config.state.join("ledger.db");
-    let fresh = !ledger.exists();
-    SqliteRunStore::open(&ledger, Options::default())?;
-    if fresh {
-        files.push(ledger);
-    }
-    FsBlobStore::open(config.state.join("blobs"))?;
-    DirInbox::open(config.state.join("inbox"))?;
-    Ok(InitReport { files, vkey: key.verifier_key().to_string() })
-}
-
-const CONFIG_TEMPLATE: &str = r#"# Configuration of a Pangolin deployment. Unknown keys are errors. Paths start at this file.
-namespace = "@NAMESPACE@"
-state = ".pangolin"
-
-[workspace]
-# The git repository that workspaces start from; without one they start empty.
-@REPO@
-# base = "HEAD"
-
-[queues.default]
-concurrency = 2
-
-[executors.dispatch]
-backend = "process"       # or "docker"
-isolation = "sandbox"     # process: "sandbox" or "none"; docker: "container". Never weakened silently.
-network = "none"          # or "host"
-
-[retry]
-max_attempts = 2
-"#;
-
 /// A submission on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
@@ -245,25 +167,6 @@ pub struct Validated {
     pub items: usize,
     /// Findings that do not stop it.
     pub warnings: Vec<Finding>,
-}
-
-/// What a one-off dispatch is told.
-#[derive(Debug, Clone)]
-pub struct DispatchRequest {
-    /// Registered subagent.
-    pub subagent: String,
-    /// Executor; default `dispatch`.
-    pub executor: Option<String>,
-    /// Queue; default the first configured one.
-    pub queue: Option<String>,
-    /// Env bundles.
-    pub env: Vec<String>,
-    /// `workerInput`.
-    pub input: Value,
-    /// Instead of the subagent's capabilities, when not empty.
-    pub capabilities: Vec<String>,
-    /// Who asks.
-    pub actor: String,
 }
 
 /// A deployment that is open.
@@ -666,148 +569,6 @@ impl Deployment {
         Ok(export_bundle(&*self.store, &*self.blobs, &self.key, run).await?)
     }
 
-    /// Runs one subagent as a run of its own and answers its result. Uses the daemon when one serves, else drives
-    /// the run in this process.
-    ///
-    /// # Errors
-    /// [`RuntimeError`]. A failed dispatch is not an error; its result says so.
-    pub async fn dispatch_run(&self, request: DispatchRequest) -> Result<Value, RuntimeError> {
-        let mut random = [0u8; 8];
-        getrandom::fill(&mut random).map_err(|error| RuntimeError::Io {
-            path: "/dev/urandom".into(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
-        let queue = match request.queue {
-            Some(queue) => queue,
-            None => self.config.queues.keys().next().map(ToString::to_string).unwrap_or_default(),
-        };
-        let mut inputs = json!({"subagent": request.subagent, "workerInput": request.input});
-        if !request.env.is_empty() {
-            inputs["env"] = json!(request.env);
-        }
-        if !request.capabilities.is_empty() {
-            inputs["capabilities"] = json!(request.capabilities);
-        }
-        let plan = json!({
-            "id": format!("{DISPATCH_RUN_PREFIX}{}", keys::hex(&random)),
-            "queue": queue,
-            "items": [{
-                "id": "dispatch",
-                "executor": request.executor.as_deref().unwrap_or("dispatch"),
-                "inputs": inputs,
-                "depends_on": [],
-                "resourceLocks": [],
-                "maxAttempts": 1,
-            }],
-        });
-        let options = SubmitOptions { queue: None, actor: request.actor };
-        let submission = self.submit(plan.to_string().as_bytes(), options).await?;
-        let run = submission.run.clone();
-        if self.daemon().is_some() {
-            self.wait_for(&submission).await?;
-        } else {
-            let (done, ended) = tokio::sync::oneshot::channel::<()>();
-            let serve = self.serve(|| {}, async { drop(ended.await) });
-            let wait = async {
-                let outcome = self.wait_for(&submission).await;
-                drop(done);
-                outcome
-            };
-            let (served, waited) = tokio::join!(serve, wait);
-            waited?;
-            served?;
-        }
-        self.dispatch_result(&run).await
-    }
-
-    async fn wait_for(&self, submission: &Submission) -> Result<(), RuntimeError> {
-        while self.answer(&submission.message, Duration::from_secs(3600)).await?.is_none() {}
-        let mut watch = self.store.watch()?;
-        while self.summary(&submission.run).await?.outcome.is_none() {
-            watch.changed().await?;
-        }
-        Ok(())
-    }
-
-    async fn dispatch_result(&self, run: &RunId) -> Result<Value, RuntimeError> {
-        let loaded = self.load(run).await?;
-        let item = loaded.state.items().next().ok_or_else(|| not_found(run))?;
-        let view = self.run_view(run).await?;
-        let item_view = view.items.first().ok_or_else(|| not_found(run))?;
-        let attempt = item_view.attempts.last();
-        let manifest: Value = match attempt.and_then(|attempt| attempt.manifest_ref) {
-            Some(digest) => serde_json::from_slice(&self.blob(&digest).await?).unwrap_or_default(),
-            None => Value::Null,
-        };
-        let evidence = item.attempts.last().and_then(|attempt| attempt.end.as_ref()).map(|end| &end.evidence);
-        let stdout = match attempt.and_then(|attempt| attempt.events) {
-            Some(digest) => String::from_utf8_lossy(&self.blob(&digest).await?).into_owned(),
-            None => String::new(),
-        };
-        let times = evidence.and_then(|evidence| Some((evidence.started_at?, evidence.finished_at?)));
-        Ok(json!({
-            "schemaVersion": 1,
-            "dispatchId": attempt.map(|attempt| &attempt.dispatch),
-            "run": run,
-            "status": item_view.status,
-            "failure": item.failure(),
-            "exitCode": evidence.and_then(|evidence| evidence.exit_code),
-            "durationMs": times.map(|(started, finished)| finished - started),
-            "stdout": stdout,
-            "patch": attempt.and_then(|attempt| attempt.patch),
-            "outputs": attempt.map(|attempt| &attempt.outputs),
-            "verify": item_view.verify,
-            "usage": attempt.and_then(|attempt| attempt.usage.as_ref()),
-            "isolation": attempt.and_then(|attempt| attempt.isolation.as_ref()),
-            "resolved": {
-                "subagent": manifest["subagent"],
-                "capabilities": manifest.get("capabilities").cloned().unwrap_or_else(|| json!([])),
-                "env": manifest.get("env").cloned().unwrap_or_else(|| json!([])),
-                "adapter": manifest["adapter"],
-            },
-        }))
-    }
-
-    /// The result of a dispatch by its id; also while it runs.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NotFound`].
-    pub async fn dispatch_describe(&self, dispatch: &DispatchId) -> Result<Value, RuntimeError> {
-        let (run, item) = self.find_dispatch(dispatch).await?;
-        if run.as_str().starts_with(DISPATCH_RUN_PREFIX) {
-            return self.dispatch_result(&run).await;
-        }
-        let view = self.run_view(&run).await?;
-        let found = view.items.into_iter().find(|view| view.id == item);
-        Ok(json!({"schemaVersion": 1, "dispatchId": dispatch, "run": run, "item": found}))
-    }
-
-    /// Cancels the item behind a dispatch; answers the name of the message.
-    ///
-    /// # Errors
-    /// [`RuntimeError::NotFound`].
-    pub async fn dispatch_cancel(&self, dispatch: &DispatchId, actor: &str) -> Result<String, RuntimeError> {
-        let (run, item) = self.find_dispatch(dispatch).await?;
-        self.cancel(&run, Some(&item), actor).await
-    }
-
-    /// Dispatch ids are derived, so there is no index: newest runs are searched first.
-    async fn find_dispatch(&self, dispatch: &DispatchId) -> Result<(RunId, ItemId), RuntimeError> {
-        for line in self.runs().await?.into_iter().rev() {
-            for entry in self.load(&line.run).await?.entries {
-                if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body
-                    && found == *dispatch
-                {
-                    return Ok((line.run, item));
-                }
-            }
-        }
-        Err(RuntimeError::NotFound {
-            what: format!("dispatch {dispatch}"),
-            hint: "`pangolin orch status <run> --json` lists the dispatches of a run".to_owned(),
-        })
-    }
-
     /// Whether a run has ended, and how.
     ///
     /// # Errors
@@ -824,8 +585,6 @@ impl Deployment {
         Ok(self.store.check().await?)
     }
 }
-
-const DISPATCH_RUN_PREFIX: &str = "dispatch-";
 
 fn parse_answer(bytes: &[u8]) -> Answer {
     serde_json::from_slice(bytes).unwrap_or_else(|_| {
