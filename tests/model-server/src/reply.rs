@@ -111,7 +111,9 @@ fn decide(script: &Script, body: &Value, turn: usize) -> (Block, &'static str) {
         body["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
     match script {
         // Side questions of the client (titles, summaries) come without tools.
-        Script::Edit | Script::EditStall | Script::ToolLoop if !has_shell => (Block::Text("Scripted.".into()), "end_turn"),
+        Script::Edit | Script::EditStall | Script::ToolLoop if !has_shell => {
+            (Block::Text("Scripted.".into()), "end_turn")
+        }
         Script::Edit | Script::EditStall if turn == 0 => {
             let prompt = prompt(body);
             let (path, text) = find_marker(&prompt).unwrap_or(("hello.txt", "hi"));
@@ -119,7 +121,9 @@ fn decide(script: &Script, body: &Value, turn: usize) -> (Block, &'static str) {
         }
         Script::ToolLoop => (Block::Bash(format!("echo turn {turn}")), "tool_use"),
         Script::Refuse => (Block::Text("I will not do this.".into()), "refusal"),
-        Script::Edit | Script::EditStall | Script::Stall | Script::Status(_) => (Block::Text(DONE.into()), "end_turn"),
+        Script::Edit | Script::EditStall | Script::Stall | Script::Status(_) => {
+            (Block::Text(DONE.into()), "end_turn")
+        }
     }
 }
 
