@@ -30,7 +30,7 @@ pub(crate) struct Event<'a> {
     pub(crate) permission_mode: Raw<'a>,
     #[serde(borrow, rename = "apiKeySource")]
     pub(crate) api_key_source: Raw<'a>,
-    // system/api_retry
+    // system/api_retry; `error` also in assistant
     #[serde(borrow)]
     pub(crate) attempt: Raw<'a>,
     #[serde(borrow)]

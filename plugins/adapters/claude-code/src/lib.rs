@@ -13,8 +13,8 @@
 //! | `allowedTools` | list of tools that need no permission in `strict` mode |
 //! | `maxRetries` | provider retries before it gives up (Claude Code's own default is 10, over 100 s) |
 //!
-//! Further attributes: `permission` (`bypass`, the default, or `strict`), `session-id` (UUID), `private-home`,
-//! `root`, `key-secret`.
+//! Further attributes: `permission` (`bypass`, the default, or `strict`), `session-id` (UUID), `private-home`
+//! (default: Claude Code's own place below `HOME`, which the worker makes private to the dispatch), `root`, `key-secret`.
 //!
 //! What counts: `is_error` and `terminal_reason` of the last `result` event. Its `subtype` is `success` even when the
 //! provider failed, and the exit code is 0 even when every tool was refused. Without a `result` event (killed) the

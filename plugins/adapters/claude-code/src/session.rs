@@ -9,6 +9,9 @@ use crate::event::{Event, Message, Raw, amount, count, flag, text, tree, whole};
 /// older ones can no longer be repeated.
 const RECENT_MESSAGES: usize = 64;
 
+/// How much of the closing text goes into a message.
+const CLAIM_CHARS: usize = 300;
+
 /// The model name of messages that Claude Code makes up itself.
 const SYNTHETIC: &str = "<synthetic>";
 
@@ -75,6 +78,8 @@ struct Ending {
     terminal_reason: String,
     stop_reason: String,
     status: Option<u64>,
+    error: Option<String>,
+    claim: String,
     errors: Vec<String>,
     denials: Vec<(String, Value)>,
 }
@@ -88,6 +93,8 @@ pub(crate) struct Session {
     messages: u64,
     retries: u64,
     last_status: Option<u64>,
+    /// Kind of the last error that Claude Code reported in a message of its own.
+    last_error: Option<String>,
     denied: Vec<(String, Value)>,
     ending: Option<Ending>,
     not_understood: u64,
@@ -116,7 +123,10 @@ impl Session {
             (Some("system"), "init") => init(&event, report),
             (Some("system"), "api_retry") => self.retry(&event, report),
             (Some("system"), "permission_denied") => self.denial(&event),
-            (Some("assistant"), _) => self.assistant(event.message, report),
+            (Some("assistant"), _) => {
+                self.last_error = text(event.error).or(self.last_error.take());
+                self.assistant(event.message, report);
+            }
             (Some("result"), _) => self.result(&event, subtype, report),
             // Tool results, notices, and what later versions add.
             _ => {}
@@ -213,8 +223,9 @@ impl Session {
         if let Some(cost) = amount(event.total_cost_usd) {
             report.usage("cost_usd", cost.min(1e9));
         }
-        if let Some(claim) = text(event.result) {
-            report.text(&claim);
+        let claim = text(event.result);
+        if let Some(claim) = &claim {
+            report.text(claim);
         }
         let denials = tree(event.permission_denials).unwrap_or_default();
         let denials = denials.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -226,6 +237,8 @@ impl Session {
             terminal_reason: text(event.terminal_reason).unwrap_or_default(),
             stop_reason: text(event.stop_reason).unwrap_or_default(),
             status: count(event.api_error_status),
+            error: self.last_error.clone(),
+            claim: claim.unwrap_or_default().chars().take(CLAIM_CHARS).collect(),
             errors: errors.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             denials: denials
                 .iter()
@@ -332,8 +345,12 @@ fn ended(ending: &Ending, denials: &[(String, Value)], exit: &ExitInfo) -> (&'st
                 };
                 (provider_code(status), with(format!("{what}: HTTP {status}")))
             }
+            // There is no key at all, so nobody was asked.
+            None if ending.error.as_deref() == Some("authentication_failed") => {
+                ("auth-error", with(format!("no usable key: {}", ending.claim)))
+            }
             None if ending.terminal_reason == "api_error" => {
-                ("provider-error", with("provider error without HTTP status".into()))
+                ("provider-error", with(format!("provider error without HTTP status: {}", ending.claim)))
             }
             None => {
                 let (reason, subtype) = (&ending.terminal_reason, &ending.subtype);
