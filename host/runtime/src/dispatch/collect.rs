@@ -312,9 +312,11 @@ fn decide(
                     let told = outcome.filter(|outcome| outcome.code.failure_class().is_some());
                     let class =
                         told.and_then(|outcome| outcome.code.failure_class()).unwrap_or(FailureClass::Work);
+                    // What the adapter understood says more than the end of the transcript.
                     let text = match told {
                         Some(outcome) => {
-                            format!("{message}: {} ({})", outcome.code.as_str(), outcome.message)
+                            let (end, code) = (agent_end(result), outcome.code.as_str());
+                            format!("the agent ended with {end}: {code} ({})", outcome.message)
                         }
                         None => message.clone(),
                     };
@@ -353,6 +355,15 @@ fn decide(
                 _ => AttemptStatus::Done,
             }
         }
+    }
+}
+
+fn agent_end(result: &WorkerResult) -> String {
+    let agent = result.agent.as_ref();
+    match (agent.and_then(|agent| agent.exit_code), agent.and_then(|agent| agent.signal)) {
+        (Some(code), _) => format!("code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
     }
 }
 
