@@ -96,6 +96,7 @@ impl DispatchExecutor {
             model.as_deref(),
             &workspace,
             timeout_ms,
+            config.isolation(),
             &env,
             fire,
         )?;
@@ -283,6 +284,7 @@ pub(super) fn adapter_task(
     model: Option<&str>,
     workspace: &str,
     timeout_ms: u64,
+    isolation: Isolation,
     env: &[EnvLayer],
     fire: &Fire,
 ) -> Result<AdapterTask, PrepareError> {
@@ -300,9 +302,12 @@ pub(super) fn adapter_task(
     let mut attrs = BTreeMap::from([
         (attr::PARAMS.to_owned(), subagent.adapter.params.to_string()),
         (attr::SESSION_ID.to_owned(), session_id(fire)),
-        (attr::PRIVATE_HOME.to_owned(), format!("{workspace}/.pangolin/home")),
-        (attr::ROOT.to_owned(), "true".to_owned()),
     ]);
+    // No private home: HOME is one already. A directory of the workspace would let the repository configure the agent.
+    if isolation == Isolation::Container {
+        // In the sandbox nobody is root, and without isolation nobody may claim one.
+        attrs.insert(attr::ROOT.to_owned(), "true".to_owned());
+    }
     if let Some(budget) = item.budget_usd {
         attrs.insert(attr::BUDGET_USD.to_owned(), budget.to_string());
     }
