@@ -23,7 +23,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(mut command: Command, ready: &str) -> Self {
+    /// Starts `command` and waits until it says `ready` on stderr. For most tests `World::serve` is enough.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not say it.
+    #[must_use]
+    pub fn start(mut command: Command, ready: &str) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("daemon");
         let (sender, stderr) = channel();
         let pipe = child.stderr.take().expect("stderr");
@@ -60,6 +65,13 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Everything it said on stderr so far.
+    #[must_use]
+    pub fn log(&mut self) -> String {
+        self.seen.extend(self.stderr.try_iter());
+        self.seen.join("\n")
     }
 
     /// Sends a signal and waits for the end. Answers the exit status and everything on stdout.
