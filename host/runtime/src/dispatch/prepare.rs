@@ -23,7 +23,7 @@ use pangolin_envelope::{
 };
 use pangolin_orchestrator::executor::PrepareError;
 use pangolin_plugin_host::{AdapterTask, attr};
-use pangolin_ports::worker_backend::Network;
+use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
 use super::{
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     config::BackendKind,
-    registry::{EnvDoc, Kind, SubagentDoc},
+    registry::{EnvDoc, Kind, RegistryError, SubagentDoc},
 };
 
 /// Where a container sees its workspace.
@@ -48,6 +48,24 @@ pub(super) fn denied(reason: FailureReason, message: String) -> PrepareError {
 
 fn later(error: &dyn std::error::Error) -> PrepareError {
     PrepareError::Later(chain(error))
+}
+
+/// A blob that is missing or damaged stays so; asking again every second would keep the run open for ever.
+fn unreadable(error: &BlobError) -> PrepareError {
+    match error {
+        BlobError::NotFound(_) | BlobError::Damaged { .. } | BlobError::TooLarge { .. } => {
+            denied(FailureReason::FetchFailed, chain(error))
+        }
+        BlobError::Full(_) | BlobError::Other { .. } => later(error),
+    }
+}
+
+fn undocumented(error: &RegistryError) -> PrepareError {
+    match error {
+        RegistryError::Blob(blob) => unreadable(blob),
+        RegistryError::Unreadable { .. } => denied(FailureReason::IntegrityFailed, chain(error)),
+        other => later(other),
+    }
 }
 
 impl DispatchExecutor {
@@ -68,7 +86,7 @@ impl DispatchExecutor {
             .registry
             .doc(Kind::Subagent, &pins.subagent.digest)
             .await
-            .map_err(|error| later(&error))?;
+            .map_err(|error| undocumented(&error))?;
         let inputs = self.inputs(run, item)?;
         let timeout_ms = u64::try_from(retry::timeout_ms(&run.submitted().retry, item)).unwrap_or(1);
         let worker_input = item.inputs.get("workerInput").cloned().unwrap_or_else(|| serde_json::json!({}));
@@ -85,7 +103,7 @@ impl DispatchExecutor {
                 .registry
                 .doc(Kind::Pipeline, &pinned.digest)
                 .await
-                .map_err(|error| later(&error))?,
+                .map_err(|error| undocumented(&error))?,
             None => PipelineSpec::default_for(subagent.verify.as_ref()),
         };
         let has_agent = pipeline.blocks.iter().any(|block| matches!(block, Block::Agent {}));
@@ -192,8 +210,12 @@ impl DispatchExecutor {
         let pins = match cached {
             Some(pins) => pins,
             None => {
-                let bytes =
-                    self.parts.blobs.get(&digest, DOCUMENT_BYTES_MAX).await.map_err(|error| later(&error))?;
+                let bytes = self
+                    .parts
+                    .blobs
+                    .get(&digest, DOCUMENT_BYTES_MAX)
+                    .await
+                    .map_err(|error| unreadable(&error))?;
                 let pins: Pins = serde_json::from_slice(&bytes).map_err(|error| {
                     denied(FailureReason::IntegrityFailed, format!("pins {digest}: {error}"))
                 })?;
@@ -213,8 +235,12 @@ impl DispatchExecutor {
     async fn env_layers(&self, pins: &ItemPins, item: &PlanItem) -> Result<Vec<EnvLayer>, PrepareError> {
         let mut layers = Vec::new();
         for bundle in &pins.env {
-            let doc: EnvDoc =
-                self.parts.registry.doc(Kind::Env, &bundle.digest).await.map_err(|error| later(&error))?;
+            let doc: EnvDoc = self
+                .parts
+                .registry
+                .doc(Kind::Env, &bundle.digest)
+                .await
+                .map_err(|error| undocumented(&error))?;
             layers.push(EnvLayer {
                 source: format!("env bundle {:?}", bundle.name),
                 values: doc.values,
