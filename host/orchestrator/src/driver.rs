@@ -11,7 +11,7 @@ use pangolin_core::{
     ids::{DispatchId, QueueName, RunId},
     scheduler::{Fire, QueuePolicy, Scheduler, Stop},
     state::{ItemState, RunState},
-    validate::{Finding, PlanContext, Severity, parse_plan},
+    validate::{Finding, NAME_BYTES_MAX, PlanContext, Severity, parse_plan},
 };
 use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
@@ -222,16 +222,17 @@ impl<'p> Driver<'p> {
         let mut held: Option<Report> = None;
         loop {
             let now = self.parts.clock.now_ms();
-            for _ in 0..REPORTS_PER_TURN {
-                let Some(report) = held.take().or_else(|| self.reports.try_recv().ok()) else { break };
-                self.reconcile(report, now)?;
-            }
             if self.inbox_pause.is_some_and(|until| until <= now) {
                 self.inbox_pause = None;
                 inbox_may_have_more = true;
+                // First of all in a turn: nothing else may be done before it is committed.
                 let again = std::mem::take(&mut self.unsettled);
                 self.effects.extend(again.into_iter().map(|(name, answer)| Effect::Settle(name, answer)));
                 self.act().await?;
+            }
+            for _ in 0..REPORTS_PER_TURN {
+                let Some(report) = held.take().or_else(|| self.reports.try_recv().ok()) else { break };
+                self.reconcile(report, now)?;
             }
             if inbox_may_have_more && self.inbox_pause.is_none() {
                 let messages = self.parts.inbox.waiting(MESSAGES_PER_TURN).await?;
@@ -392,6 +393,13 @@ impl<'p> Driver<'p> {
                 Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}"))
                     .to_bytes(),
             ),
+            Ok(Envelope {
+                request: Request::Submit { ref actor, .. } | Request::Cancel { ref actor, .. },
+                ..
+            }) if actor_problem(actor).is_some() => {
+                let why = actor_problem(actor).unwrap_or_default();
+                Disposition::Rejected(Answer::because(format!("actor: {why}")).to_bytes())
+            }
             Ok(Envelope { request: Request::Submit { plan, queue, actor }, .. }) => {
                 self.submit(&plan, queue, actor, now).await?
             }
@@ -533,6 +541,19 @@ impl<'p> Driver<'p> {
         Ok(Disposition::Accepted(
             Answer { run: Some(run.clone()), receipt, ..Answer::because("was admitted before") }.to_bytes(),
         ))
+    }
+}
+
+/// Why a text cannot name who asks: it goes into ledger entries and onto terminals.
+fn actor_problem(actor: &str) -> Option<&'static str> {
+    if actor.is_empty() {
+        Some("must not be empty")
+    } else if actor.len() > NAME_BYTES_MAX {
+        Some("is longer than 1,024 bytes")
+    } else if actor.chars().any(char::is_control) {
+        Some("contains a control character")
+    } else {
+        None
     }
 }
 
