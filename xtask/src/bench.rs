@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     binaries,
     daemon::Daemon,
-    process,
+    docker, process,
     workspace::{GUEST_TARGET, Workspace},
 };
 
@@ -34,11 +34,31 @@ pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
     };
     match what {
         "engine" => example("pangolin-runtime", "bench_engine"),
-        "dispatch" => example("pangolin-runtime", "bench_dispatch"),
+        "dispatch" => dispatch(workspace),
         "verify" => example("pangolin-audit", "bench_verify"),
         "size" => size(workspace),
         _ => bail!("do not know the benchmark {what:?}; there are engine, dispatch, verify and size"),
     }
+}
+
+/// Host workers, then containers where an engine answers.
+fn dispatch(workspace: &Workspace) -> Result<()> {
+    let worker = binaries::release_musl(workspace, "pangolin-worker", "pangolin-worker")?;
+    let example = |package: &str, name: &str| {
+        let mut cargo = process::cargo();
+        cargo
+            .args(["run", "--release", "--quiet", "-p", package, "--example", name])
+            .current_dir(&workspace.root);
+        cargo
+    };
+    process::run(example("pangolin-runtime", "bench_dispatch").env("PANGOLIN_WORKER", &worker))?;
+    if !docker::engine_answers() {
+        eprintln!("SKIPPED: no Docker engine answers; the container figure is missing");
+        return Ok(());
+    }
+    let image = docker::demo_image(workspace)?;
+    let worker = binaries::release_musl(workspace, "pangolin-worker-process", "pangolin-conformance-worker")?;
+    process::run(example("pangolin-worker-docker", "overhead").arg("--").arg(worker).arg(image))
 }
 
 fn line(value: &Value) {

@@ -43,6 +43,15 @@ pub(crate) fn build_release(workspace: &Workspace) -> Result<Binaries> {
     Ok(binaries(workspace, "release"))
 }
 
+/// One static program in the release profile.
+pub(crate) fn release_musl(workspace: &Workspace, package: &str, bin: &str) -> Result<PathBuf> {
+    ensure_rust_targets(workspace, &[MUSL_TARGET])?;
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "-p", package, "--bin", bin, "--target", MUSL_TARGET]);
+    process::run(cargo.current_dir(&workspace.root))?;
+    Ok(workspace.target.join(MUSL_TARGET).join("release").join(bin))
+}
+
 fn compile(workspace: &Workspace, profile: Option<&str>) -> Result<()> {
     ensure_rust_targets(workspace, &[MUSL_TARGET, GUEST_TARGET])?;
     let cargo = || {
