@@ -64,10 +64,17 @@ pub struct DispatchExecutor {
     pub(super) parts: Arc<DispatchParts>,
     pub(super) pins: Arc<Mutex<HashMap<Digest, Arc<Pins>>>>,
     cancelled: Arc<Mutex<HashSet<DispatchId>>>,
-    /// Backend of each dispatch this process handles.
-    homes: Arc<Mutex<HashMap<DispatchId, Arc<dyn WorkerBackend>>>>,
+    /// Where each dispatch of this process runs.
+    homes: Arc<Mutex<HashMap<DispatchId, Home>>>,
     /// Checking out a base commit happens once at a time.
     checkout: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Where a dispatch runs, and how long its worker has between the polite stop and the kill.
+#[derive(Clone)]
+struct Home {
+    backend: Arc<dyn WorkerBackend>,
+    grace: Duration,
 }
 
 #[derive(Debug, Error)]
@@ -171,15 +178,16 @@ impl DispatchExecutor {
         };
         stage::stage(&layout, &envelope, &secrets, template.as_deref(), &*self.parts.blobs).await?;
         let spec = self.spec(job, &manifest, &envelope, &layout)?;
+        let grace = Duration::from_millis(spec.limits.grace_ms);
         self.homes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(job.dispatch.clone(), backend.clone());
+            .insert(job.dispatch.clone(), Home { backend: backend.clone(), grace });
         let started_at = self.parts.clock.now_ms();
         let started = backend.ensure(&spec).await?;
         tracing::debug!(run = %job.run, item = %job.item, attempt = job.attempt, adopted = started.adopted, "worker started");
         if self.is_cancelled(&job.dispatch) {
-            backend.cancel(&job.dispatch, Duration::from_millis(spec.limits.grace_ms)).await?;
+            backend.cancel(&job.dispatch, grace).await?;
         }
         let exit = backend.wait(&job.dispatch).await?;
         let ended = Ended {
@@ -220,6 +228,8 @@ impl DispatchExecutor {
             .ok_or_else(|| AttemptError::NoBackend(manifest.executor.clone()))?;
         let limits = Limits {
             timeout_ms: envelope.limits.agent_timeout_ms + envelope.limits.grace_ms + WORKER_SLACK_MS,
+            // The agent has its own grace; after that the worker still has to collect what the agent left.
+            grace_ms: envelope.limits.grace_ms + WORKER_SLACK_MS,
             ..config.limits(envelope.limits.agent_timeout_ms)
         };
         Ok(WorkerSpec {
@@ -257,9 +267,8 @@ impl Executor for DispatchExecutor {
     fn stop(&self, dispatch: &DispatchId) {
         self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(dispatch.clone());
         let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(dispatch).cloned();
-        let Some(backend) = home else { return };
+        let Some(Home { backend, grace }) = home else { return };
         let dispatch = dispatch.clone();
-        let grace = Duration::from_millis(Limits::default().grace_ms);
         tokio::spawn(async move {
             if let Err(error) = backend.cancel(&dispatch, grace).await {
                 tracing::warn!(%dispatch, error = %chain(&error), "cannot stop the worker; its time limit still holds");
@@ -270,6 +279,7 @@ impl Executor for DispatchExecutor {
     fn forget(&self, dispatch: &DispatchId) {
         self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).remove(dispatch);
         let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(dispatch);
+        let home = home.map(|home| home.backend);
         let (dispatch, dir) = (dispatch.clone(), self.dispatch_dir(dispatch));
         tokio::spawn(async move { clean_up(home, dispatch, dir).await });
     }
