@@ -61,6 +61,9 @@ async fn a_rejected_key_and_a_broken_provider_differ() {
     assert_eq!(auth.outcome.code, OutcomeCode::AuthError);
     assert!(auth.outcome.message.contains("HTTP 401"), "{}", auth.outcome.message);
     assert_eq!(auth.outcome.code.failure_class(), Some(FailureClass::Refusal));
+    let keyless = read("no-key", 1).await;
+    assert_eq!(keyless.outcome.code, OutcomeCode::AuthError);
+    assert_eq!(keyless.outcome.message, "no usable key: Not logged in · Please run /login");
     let overloaded = read("5xx", 1).await;
     assert_eq!(overloaded.outcome.code, OutcomeCode::ProviderError);
     assert!(overloaded.outcome.message.contains("HTTP 529"), "{}", overloaded.outcome.message);
@@ -130,6 +133,7 @@ async fn where_chunks_end_makes_no_difference() {
     for (name, code) in [
         ("edit", 0),
         ("auth", 1),
+        ("no-key", 1),
         ("5xx", 1),
         ("turn-cap", 1),
         ("money-cap", 1),

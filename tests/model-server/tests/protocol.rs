@@ -104,6 +104,29 @@ fn a_stalled_answer_begins_and_ends_with_the_client() {
 }
 
 #[test]
+fn a_stall_after_the_edit_comes_with_the_result_of_the_edit() {
+    let server = serve(Script::EditStall).unwrap();
+    let (_, body) = post(&server, &request(json!(edit_marker("a.txt", "b")), true));
+    assert!(body.contains(">> 'a.txt'") && body.contains("message_stop"), "{body}");
+
+    let result = json!([{"type": "tool_result", "tool_use_id": "toolu_scripted_0", "content": "ok"}]);
+    let body = request(result, true).to_string();
+    let mut stream = connect(&server);
+    write!(stream, "POST /v1/messages HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut start = [0; 512];
+    let mut seen = String::new();
+    while !seen.contains("message_start") {
+        let read = stream.read(&mut start).unwrap();
+        assert!(read > 0, "closed after {seen}");
+        seen.push_str(&String::from_utf8_lossy(&start[..read]));
+    }
+    // Only the client ends it.
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.read_to_string(&mut seen).unwrap();
+    assert!(!seen.contains("content_block") && !seen.contains("message_stop"), "{seen}");
+}
+
+#[test]
 fn chunked_bodies_are_read() {
     let server = serve(Script::Edit).unwrap();
     let mut stream = connect(&server);

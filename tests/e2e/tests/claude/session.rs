@@ -212,7 +212,8 @@ impl Session {
 fn register_key(world: &World) {
     let secret = "ANTHROPIC_API_KEY=inline:-";
     let mut command = world.command(&["env", "register", "--name", MODELS, "--secret", secret]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("pangolin");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pangolin");
     writeln!(child.stdin.take().expect("stdin"), "{KEY}").expect("key");
     assert!(child.wait().expect("wait").success(), "env register");
 }
