@@ -67,7 +67,8 @@ pub struct PatchInfo {
     pub bytes: usize,
     /// Changed files.
     pub files: Vec<FileChange>,
-    /// Things a reviewer should look at: `symlink`, `executable`, `binary`, `ci`, `git-config`, `lockfile`.
+    /// Things a reviewer should look at: `symlink`, `executable`, `binary`, `ci`, `git-config`, `lockfile`,
+    /// `secret` (it contains the value of a secret that the agent was given).
     pub flags: Vec<String>,
 }
 
@@ -138,18 +139,35 @@ pub async fn list(
             let Some(digest) = attempt.patch else { continue };
             let bytes = deployment.blob(&digest).await?;
             let files = numstat(&bytes)?;
+            let mut flags = flags(&bytes, &files);
+            if holds_secret(deployment, attempt.result.as_ref()).await {
+                flags.push("secret".to_owned());
+            }
             found.push(PatchInfo {
                 item: view.id.clone(),
                 attempt: attempt.attempt,
                 status: attempt.status.clone(),
                 digest,
                 bytes: bytes.len(),
-                flags: flags(&bytes, &files),
+                flags,
                 files,
             });
         }
     }
     Ok(found)
+}
+
+/// Whether the host found a secret in the patch when it stored it; the values themselves are not known here.
+async fn holds_secret(deployment: &Deployment, result: Option<&Digest>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Record {
+        #[serde(default)]
+        secrets_in: Vec<String>,
+    }
+    let Some(digest) = result else { return false };
+    let Ok(bytes) = deployment.blob(digest).await else { return false };
+    serde_json::from_slice::<Record>(&bytes)
+        .is_ok_and(|record| record.secrets_in.iter().any(|name| name == "patch"))
 }
 
 fn numstat(patch: &[u8]) -> Result<Vec<FileChange>, PatchesError> {

@@ -28,6 +28,9 @@ const EVENTS_FILE: &str = "events.jsonl";
 /// Largest `result.json`.
 const RESULT_BYTES_MAX: u64 = 64 << 20;
 
+/// Largest product that is searched for secrets, in bytes: the largest that a worker delivers.
+const PRODUCT_BYTES_MAX: u64 = 2 << 30;
+
 /// Largest part of evidence that may go into the ledger entry itself.
 const OUTPUT_REFS_BYTES_MAX: usize = 40_000;
 
@@ -95,9 +98,11 @@ impl DispatchExecutor {
         }
         let report = self.read_agent(ended, &opened, evidence).await?;
         let problem = self.store_products(ended, &opened, evidence, blobs).await?;
+        let secrets_in = self.secrets_in(ended, evidence).await?;
         let record = json!({
             "v": 1,
             "dispatch": ended.manifest.dispatch,
+            "secrets_in": secrets_in,
             "worker": opened,
             "agent": report.as_ref().map(|report| agent_json(report, &ended.secrets)),
             "worker_exit": format!("{:?}", ended.exit),
@@ -212,6 +217,39 @@ impl DispatchExecutor {
             evidence.outputs.insert(output.path.clone(), digest);
         }
         Ok(None)
+    }
+
+    /// Patch and outputs are kept byte for byte, so a secret in them cannot be taken out. It is said instead:
+    /// `patch`, or `outputs/<path>` for each product that contains the value of one.
+    async fn secrets_in(&self, ended: &Ended<'_>, evidence: &Evidence) -> Result<Vec<String>, String> {
+        let secrets = patterns(&ended.secrets);
+        if secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let holds = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret));
+        let mut found = Vec::new();
+        for (path, digest) in &evidence.outputs {
+            let bytes =
+                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| chain(&error))?;
+            if holds(&bytes) {
+                found.push(format!("{OUTPUTS_DIR}/{path}"));
+            }
+        }
+        if let Some(digest) = &evidence.patch {
+            let bytes =
+                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| chain(&error))?;
+            if holds(&bytes) {
+                found.push("patch".to_owned());
+            }
+        }
+        if !found.is_empty() {
+            tracing::warn!(
+                dispatch = %ended.manifest.dispatch,
+                products = %found.join(", "),
+                "the agent put a secret into what it delivered; change that secret and do not publish the products"
+            );
+        }
+        Ok(found)
     }
 
     /// Stores a text file with secrets taken out; `None` when there is no such file.
@@ -395,13 +433,24 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The secrets to look for, longest first.
+fn patterns(secrets: &[String]) -> Vec<&[u8]> {
+    let mut sorted: Vec<&[u8]> = secrets.iter().map(|s| s.as_bytes()).filter(|s| s.len() >= 4).collect();
+    sorted.sort_unstable_by(|left, right| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
+    // A value is known by its reference and by its variable.
+    sorted.dedup();
+    sorted
+}
+
+fn contains(bytes: &[u8], secret: &[u8]) -> bool {
+    bytes.windows(secret.len()).any(|window| window == secret)
+}
+
 /// Replaces every occurrence of a secret, longest first. Secrets below four bytes would destroy ordinary text and
 /// are left alone, as in the worker.
 pub(super) fn redact(bytes: Vec<u8>, secrets: &[String]) -> Vec<u8> {
-    let mut sorted: Vec<&[u8]> = secrets.iter().map(|s| s.as_bytes()).filter(|s| s.len() >= 4).collect();
-    sorted.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-    sorted.iter().fold(bytes, |bytes, secret| {
-        if !bytes.windows(secret.len()).any(|window| window == *secret) {
+    patterns(secrets).iter().fold(bytes, |bytes, secret| {
+        if !contains(&bytes, secret) {
             return bytes;
         }
         let mut clean = Vec::with_capacity(bytes.len());
