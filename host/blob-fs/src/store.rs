@@ -115,14 +115,27 @@ impl Layout {
         }
     }
 
-    /// Whether the blob is there and durable. Wrong in size, it is damaged and will be replaced by good bytes.
+    /// Whether the blob is there, undamaged and durable. If it is damaged, it will be replaced by the good bytes at
+    /// hand: whoever puts them must be able to read them back.
     fn is_complete(&self, digest: Digest, size: u64) -> Result<bool, BlobError> {
-        if self.size(digest)? != Some(size) {
+        if !self.is_sound(digest, size)? {
             return Ok(false);
         }
         // Its writer may have been killed before it synced the directory.
         sync_dir(&self.shard(digest))?;
         Ok(true)
+    }
+
+    fn is_sound(&self, digest: Digest, size: u64) -> Result<bool, BlobError> {
+        if self.size(digest)? != Some(size) {
+            return Ok(false);
+        }
+        let (_, mut blob) = match self.open_blob(digest) {
+            Err(BlobError::NotFound(_)) => return Ok(false),
+            opened => opened?,
+        };
+        // Unreadable for the disk is as bad as wrong.
+        Ok(copy_hashing(&mut blob, &mut io::sink()).is_ok_and(|(found, _)| found == digest))
     }
 
     fn temporary(&self) -> Result<NamedTempFile, BlobError> {
@@ -141,8 +154,8 @@ impl Layout {
         match file.persist_noclobber(&path) {
             Ok(_) => {}
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                // Another writer was faster, or the blob there is cut off and these bytes repair it.
-                if self.size(digest)? != Some(size) {
+                // Another writer was faster, or the blob there is damaged and these bytes repair it.
+                if !self.is_sound(digest, size)? {
                     error.file.persist(&path).map_err(|error| failed("replacing", &path, error.error))?;
                 }
             }

@@ -64,6 +64,27 @@ async fn bytes_repair_a_blob_that_was_cut_off() {
 }
 
 #[tokio::test]
+async fn bytes_repair_a_blob_with_a_changed_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FsBlobStore::open(dir.path()).unwrap();
+    let source = dir.path().join("source");
+    fs::write(&source, b"whole").unwrap();
+    for by_file in [false, true] {
+        let digest = store.put(b"whole").await.unwrap();
+        let path = blob_path(dir.path(), &digest);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"whale").unwrap();
+        assert!(matches!(store.get(&digest, 100).await, Err(BlobError::Damaged { .. })));
+        if by_file {
+            store.put_file(&source).await.unwrap()
+        } else {
+            store.put(b"whole").await.unwrap()
+        };
+        assert_eq!(store.get(&digest, 100).await.unwrap(), b"whole");
+    }
+}
+
+#[tokio::test]
 async fn leftovers_are_removed_and_files_in_use_are_not() {
     let dir = tempfile::tempdir().unwrap();
     drop(FsBlobStore::open(dir.path()).unwrap());
