@@ -198,6 +198,13 @@ fn a_damaged_input_fails_the_item_that_needs_it_and_nobody_else() {
     assert!(audit.text().contains(&digest), "{}\n{}", audit.text(), audit.stderr);
     let verify = world.run(&["verify", "rot.json"]).code(4);
     assert!(verify.text().contains(&digest), "{}", verify.text());
+
+    // Whoever makes the same bytes again repairs the blob, for both runs.
+    world.submit("again-1", &[("a", "quick", &[])]);
+    let again = world.finish("again-1");
+    assert_eq!(item(&again, "a")["resultRef"], digest.as_str(), "{again:#}");
+    let _ = world.intact_bundle("again-1");
+    let _ = world.intact_bundle("rot-1");
 }
 
 #[test]
