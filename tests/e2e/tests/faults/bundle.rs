@@ -34,13 +34,13 @@ fn regions(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     let mut at = 0;
-    walk(&document, "", text, &mut at, &mut found);
+    walk(&document, "", &mut at, &mut found);
     found.retain(|(_, position)| seen.insert(*position));
     found
 }
 
 /// Canonical JSON has no white space, so every part can be found by writing it again. Members stay in order.
-fn walk(value: &Value, pointer: &str, text: &str, at: &mut usize, found: &mut Vec<(String, usize)>) {
+fn walk(value: &Value, pointer: &str, at: &mut usize, found: &mut Vec<(String, usize)>) {
     match value {
         Value::Object(members) => {
             *at += 1;
@@ -48,7 +48,7 @@ fn walk(value: &Value, pointer: &str, text: &str, at: &mut usize, found: &mut Ve
                 let key = serde_json::to_string(name).expect("key");
                 found.push((format!("{pointer}/{name} (name)"), *at + key.len() / 2));
                 *at += key.len() + 1;
-                walk(member, &format!("{pointer}/{name}"), text, at, found);
+                walk(member, &format!("{pointer}/{name}"), at, found);
                 *at += 1;
             }
             *at += usize::from(members.is_empty());
@@ -56,7 +56,7 @@ fn walk(value: &Value, pointer: &str, text: &str, at: &mut usize, found: &mut Ve
         Value::Array(elements) => {
             *at += 1;
             for (index, element) in elements.iter().enumerate() {
-                walk(element, &format!("{pointer}/{index}"), text, at, found);
+                walk(element, &format!("{pointer}/{index}"), at, found);
                 *at += 1;
             }
             *at += usize::from(elements.is_empty());

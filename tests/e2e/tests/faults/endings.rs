@@ -29,9 +29,9 @@ fn a_failed_attempt_is_retried_after_its_backoff() {
     let time = |attempt: usize, what: &str| attempts[attempt][what].as_i64().expect("time");
     let bundle = world.intact_bundle("retry-1");
     let bundle: serde_json::Value = serde_json::from_slice(&bundle).expect("bundle");
-    for attempt in 0..2 {
-        assert_eq!(attempts[attempt]["failure"]["class"], "work", "{a:#}");
-        assert!(attempts[attempt]["patch"].is_string(), "partial work is kept: {a:#}");
+    for (attempt, failed) in attempts[..2].iter().enumerate() {
+        assert_eq!(failed["failure"]["class"], "work", "{a:#}");
+        assert!(failed["patch"].is_string(), "partial work is kept: {a:#}");
         assert!(time(attempt + 1, "firedAt") > time(attempt, "endedAt"), "a pause: {a:#}");
         // The sealed time of the next attempt is the one that was kept.
         let entry = bundle["entries"]

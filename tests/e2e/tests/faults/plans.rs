@@ -220,3 +220,40 @@ fn a_hundred_thousand_items_are_taken_and_cancelled() {
     assert_eq!(end["state"], "cancelled", "{end}");
     still_works(&world, daemon, "after-2");
 }
+
+#[test]
+fn hostile_registrations_are_refused() {
+    let world = support::world();
+    let capability = world.path().join("capability");
+    fs::create_dir(&capability).expect("directory");
+    fs::write(capability.join("fine.txt"), "fine").expect("file");
+    std::os::unix::fs::symlink("/etc/shadow", capability.join("shadow")).expect("link");
+    let register =
+        |name: &str| world.run(&["capabilities", "register", "--name", name, "--from", "capability"]);
+    let _ = register("links").code(2).says(&["shadow"]);
+    fs::remove_file(capability.join("shadow")).expect("link");
+    nix::unistd::mkfifo(&capability.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("fifo");
+    let _ = register("pipes").code(2).says(&["pipe"]);
+    fs::remove_file(capability.join("pipe")).expect("fifo");
+    for name in ["../up", "a/b", "", "a\u{1b}[2Jb", "x\ny"] {
+        let refused = register(name);
+        assert_eq!(refused.code, Some(2), "{name:?}: {}", refused.stderr);
+        is_calm(name, &refused);
+    }
+    for odd in [".git/hooks/post-checkout", ".git/config"] {
+        let path = capability.join(odd);
+        fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        fs::write(&path, "#!/bin/sh\n").expect("file");
+        let refused = register("reserved");
+        assert_ne!(refused.code, Some(0), "{odd}: {}", refused.text());
+        fs::remove_dir_all(capability.join(odd.split('/').next().expect("first"))).expect("directory");
+    }
+    let _ = register("fine").ok();
+    for pipeline in
+        ["{", "[]", r#"{"id":"../p","blocks":[]}"#, r#"{"id":"p","blocks":[{"kind":"root-shell"}]}"#]
+    {
+        world.write("pipeline.json", pipeline);
+        let refused = world.run(&["pipeline", "validate", "pipeline.json"]);
+        assert!(matches!(refused.code, Some(1 | 2)), "{pipeline}: {:?} {}", refused.code, refused.text());
+    }
+}

@@ -242,3 +242,42 @@ fn a_damaged_document_denies_the_item_with_a_reason() {
     let verify = world.run(&["verify", "rot.json"]);
     assert!(matches!(verify.code, Some(0 | 4)), "{}", verify.text());
 }
+
+#[test]
+fn a_run_whose_plan_is_damaged_is_left_alone_and_named() {
+    let world = support::world();
+    world.agent("quick", "echo hello > $PANGOLIN_ITEM_ID.txt");
+    world.agent("slow", &format!("{} true", hold(&world, "go")));
+    let daemon = world.serve();
+    let plan = world.plan("rot-3", &[("a", "slow", &[])], &json!({ "executor": "open" }));
+    world.run(&["orch", "submit", &plan]).ok();
+    world.watch("rot-3").until_item("a", "running");
+    let digest =
+        pangolin_core::ids::Digest::of(&fs::read(world.path().join(&plan)).expect("plan")).to_string();
+    let (status, _) = daemon.stop(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(status.code(), Some(0));
+    let good = fs::read(blob(&world, &digest)).expect("plan");
+    flip(&blob(&world, &digest), good.len() / 2);
+
+    let daemon = world.serve();
+    world.submit("sound-3", &[("a", "quick", &[])]);
+    assert_eq!(world.finish("sound-3")["state"], "done");
+    let _ = world.intact_bundle("sound-3");
+    let shown = world.run(&["orch", "status", "rot-3"]).code(1);
+    assert!(shown.stderr.contains(&digest), "{}", shown.stderr);
+    let _ = world.run(&["orch", "runs"]).ok();
+    let audit = world.run(&["orch", "audit", "rot-3", "--out", "rot.json"]);
+    assert_eq!(audit.code, Some(4), "{}", audit.stderr);
+    assert!(audit.text().contains(&digest), "{}", audit.text());
+    let _ = daemon.stop(nix::sys::signal::Signal::SIGTERM);
+
+    // With the blob back from a backup, the run goes on with the worker that is still there.
+    fs::write(blob(&world, &digest), good).expect("restore");
+    release(&world, "go");
+    let daemon = world.serve();
+    let run = world.finish("rot-3");
+    assert_eq!(run["state"], "done", "{run:#}");
+    assert_eq!(item(&run, "a")["attempts"].as_array().map(Vec::len), Some(1), "{run:#}");
+    let _ = world.intact_bundle("rot-3");
+    drop(daemon);
+}
