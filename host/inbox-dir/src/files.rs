@@ -7,7 +7,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::Path,
     time::{Duration, SystemTime},
@@ -127,6 +127,19 @@ pub(crate) fn create_whole(
     parts: &[&[u8]],
     modified: Option<SystemTime>,
 ) -> Result<bool, InboxError> {
+    create_new(tmp, to, parts, modified).map(|created| created.is_some())
+}
+
+/// Which file it is, whatever its name becomes: device and inode.
+pub(crate) type FileIdentity = (u64, u64);
+
+/// As [`create_whole`]; answers which file was made.
+pub(crate) fn create_new(
+    tmp: &Path,
+    to: &Path,
+    parts: &[&[u8]],
+    modified: Option<SystemTime>,
+) -> Result<Option<FileIdentity>, InboxError> {
     let write = || {
         let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(tmp)?;
         // Tells `remove_stale` that the file is in use.
@@ -142,14 +155,24 @@ pub(crate) fn create_whole(
     };
     let file = write().map_err(|error| failed("writing a file for", to, error))?;
     match file.persist_noclobber(to) {
-        Ok(_) => {
+        Ok(file) => {
+            let metadata = file.metadata().map_err(|error| failed("inspecting", to, error))?;
             if let Some(dir) = to.parent() {
                 sync_dir(dir)?;
             }
-            Ok(true)
+            Ok(Some((metadata.dev(), metadata.ino())))
         }
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(failed("creating", to, error.error)),
+    }
+}
+
+/// Which file has this name, if any.
+pub(crate) fn identity(path: &Path) -> Result<Option<FileIdentity>, InboxError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("inspecting", path, error)),
     }
 }
 

@@ -12,8 +12,8 @@ use pangolin_ports::inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message}
 use tracing::warn;
 
 use crate::files::{
-    ReadError, check_name, create_dir, create_whole, escape, exists, failed, is_key, move_aside,
-    read_regular, remove_stale, sync_dir, too_large,
+    ReadError, check_name, create_dir, create_new, create_whole, escape, exists, failed, identity, is_key,
+    move_aside, read_regular, remove_stale, sync_dir, too_large,
 };
 
 /// Where things are.
@@ -71,18 +71,20 @@ impl Mailbox {
         }
         let taken = || Err(InboxError::AlreadyExists(name.clone()));
         let (to, answer) = (self.waiting.join(name), self.answers.join(name));
-        if exists(&answer)? || !create_whole(&self.tmp, &to, &[&message.bytes], Some(self.stamp()))? {
+        if exists(&answer)? {
             return taken();
         }
-        // The message with this name may have been settled and moved out between the two lines above. Then the
-        // answer is there by now, and what we linked is nobody's message.
-        if exists(&answer)? {
-            match fs::remove_file(&to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("removing", &to, error));
-                }
-                _ => return taken(),
-            }
+        let Some(ours) = create_new(&self.tmp, &to, &[&message.bytes], Some(self.stamp()))? else {
+            return taken();
+        };
+        // An answer by now is one to our message from a quick daemon, or an older message with this name was settled
+        // and moved out between the two steps above. That one lies where settled messages go.
+        let settled = [identity(&self.accepted.join(name))?, identity(&self.rejected.join(name))?];
+        if settled.into_iter().flatten().any(|file| file != ours) {
+            return match fs::remove_file(&to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing", &to, error)),
+                _ => taken(),
+            };
         }
         Ok(())
     }

@@ -119,3 +119,26 @@ async fn damaged_answers_and_missing_directories_are_named() {
     let error = DirInbox::open(dir.path().join("file/inbox")).unwrap_err();
     assert!(error.to_string().contains("file/inbox"), "{error}");
 }
+
+/// The daemon may answer before the sender has finished looking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quick_answer_does_not_make_the_message_look_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let sender = DirInbox::open(dir.path()).unwrap();
+    let reader = DirInbox::open(dir.path()).unwrap();
+    let daemon = tokio::spawn(async move {
+        let mut settled = 0;
+        while settled < 300 {
+            for message in reader.waiting(16).await.unwrap() {
+                reader.settle(&message.name, Disposition::Accepted(b"ok".to_vec())).await.unwrap();
+                settled += 1;
+            }
+        }
+    });
+    for number in 0..300 {
+        let name = format!("m{number}");
+        sender.send(message(&name)).await.unwrap();
+        assert!(matches!(sender.send(message(&name)).await, Err(InboxError::AlreadyExists(_))), "{name}");
+    }
+    daemon.await.unwrap();
+}
