@@ -92,7 +92,9 @@ pub(crate) fn dispatch(run: &str, item: &str, attempt: u32) -> DispatchId {
 /// Waits until the agent of an attempt has left its mark.
 pub(crate) fn until_marked(world: &World, run: &str, item: &str, attempt: u32) {
     let file = marks(world).join(dispatch(run, item, attempt).as_str());
-    until(&format!("a start of {run}/{item}"), || file.exists().then_some(()));
+    // The shell creates the file before it writes the line.
+    let written = || fs::metadata(&file).is_ok_and(|meta| meta.len() > 0).then_some(());
+    until(&format!("a start of {run}/{item}"), written);
 }
 
 /// Asserts that the agents of exactly the recorded attempts started, each once.
