@@ -83,6 +83,15 @@ pub struct ParsedItems {
     pub warnings: Vec<Finding>,
 }
 
+/// The key of `inputs` that `key` was probably meant to be: a slip there could silently drop a gate.
+#[must_use]
+pub fn meant_input(key: &str) -> Option<&'static str> {
+    if item::INPUT_KEYS.contains(&key) {
+        return None;
+    }
+    hint::Budget::default().closest(key, item::INPUT_KEYS.iter().copied())
+}
+
 /// Reads a plan.
 ///
 /// # Errors

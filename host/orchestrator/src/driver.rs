@@ -311,6 +311,7 @@ impl<'p> Driver<'p> {
                 };
                 self.record(&run, now, ENGINE, body)?;
                 if let Some(outcome) = outcome {
+                    tracing::info!(%run, ?outcome, "run ended");
                     if let Some(summary) = self.summaries.remove(&run) {
                         self.ledger.seal(&run, outcome, &summary, now)?;
                     }
@@ -411,6 +412,10 @@ impl<'p> Driver<'p> {
                 self.cancel(&run, body, &actor, now).await?
             }
         };
+        if let Disposition::Rejected(answer) = &disposition {
+            let answer = String::from_utf8_lossy(&answer[..answer.len().min(2_000)]);
+            tracing::warn!(message = %message.name, %answer, "a request was refused");
+        }
         self.effects.push(Effect::Settle(message.name, disposition));
         Ok(())
     }
@@ -514,6 +519,7 @@ impl<'p> Driver<'p> {
         };
         self.ledger.append(&run, now, &actor, body)?;
         let (receipt, summary) = self.ledger.admit(&run, digest, &queue, &actor, items, now)?;
+        tracing::info!(%run, %actor, items, "run admitted");
         self.scheduler.insert_run(state);
         self.summaries.insert(run.clone(), summary);
         let receipt = serde_json::to_value(&receipt).ok();

@@ -10,6 +10,7 @@ use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
     entry::RunOutcome,
     ids::{Digest, ItemId, QueueName, RunId},
+    plan::Plan,
     scheduler::{QueuePolicy, Scheduler},
     validate::{Finding, PlanContext, parse_plan},
 };
@@ -39,7 +40,7 @@ use thiserror::Error;
 
 use crate::{
     config::{BackendKind, Config, ConfigError},
-    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission},
+    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission, check_references},
     keys::{self, KeyError},
     leadership::FileLeadership,
     plugins::{Plugins, PluginsError},
@@ -246,15 +247,22 @@ impl Deployment {
         }
     }
 
-    /// Checks a plan against schema, graph and configuration.
+    /// Checks a plan against schema, graph, configuration and registry.
     ///
     /// # Errors
     /// Every finding at once.
-    pub fn validate(&self, plan: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
-        self.check(plan, queue).map(|(_, validated)| validated)
+    pub async fn validate(&self, plan: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
+        let (plan, validated) = self.check(plan, queue)?;
+        let adapters = crate::plugins::adapter_ids(&self.config.adapters);
+        let mut findings = check_references(&self.registry, &adapters, &plan).await;
+        if findings.is_empty() {
+            return Ok(validated);
+        }
+        findings.extend(validated.warnings);
+        Err(findings)
     }
 
-    fn check(&self, plan: &[u8], queue: Option<&str>) -> Result<(RunId, Validated), Vec<Finding>> {
+    fn check(&self, plan: &[u8], queue: Option<&str>) -> Result<(Plan, Validated), Vec<Finding>> {
         let mut context = self.context();
         if let Some(queue) = queue {
             if context.queues.as_ref().is_some_and(|known| !known.contains(queue)) {
@@ -270,7 +278,8 @@ impl Deployment {
             context.queues = None;
         }
         let parsed = parse_plan(plan, &context)?;
-        Ok((parsed.plan.id.clone(), Validated { items: parsed.plan.items.len(), warnings: parsed.warnings }))
+        let validated = Validated { items: parsed.plan.items.len(), warnings: parsed.warnings };
+        Ok((parsed.plan, validated))
     }
 
     /// Validates a plan and puts it into the inbox. Does not wait for a daemon.
@@ -279,7 +288,7 @@ impl Deployment {
     /// [`RuntimeError::Rejected`] with all findings.
     pub async fn submit(&self, plan: &[u8], options: SubmitOptions) -> Result<Submission, RuntimeError> {
         let reject = |findings| RuntimeError::Rejected { reason: "the plan is invalid".to_owned(), findings };
-        let (run, _) = self.check(plan, options.queue.as_deref()).map_err(reject)?;
+        let run = self.check(plan, options.queue.as_deref()).map_err(reject)?.0.id;
         let plan = String::from_utf8_lossy(plan).into_owned();
         let request = Request::Submit { plan, queue: options.queue, actor: options.actor };
         let message = self.send("submit", request).await?;
@@ -328,17 +337,36 @@ impl Deployment {
     /// # Errors
     /// [`RuntimeError::Inbox`].
     pub async fn is_queued(&self, run: &RunId) -> Result<bool, RuntimeError> {
+        Ok(self.queued().await?.iter().any(|line| line.run == *run))
+    }
+
+    /// Submissions that no daemon has looked at yet.
+    async fn queued(&self) -> Result<Vec<RunSummary>, RuntimeError> {
         #[derive(serde::Deserialize)]
-        struct Id {
+        struct Outline {
             id: RunId,
+            queue: QueueName,
+            items: Vec<serde::de::IgnoredAny>,
         }
-        let waiting = self.inbox.waiting(usize::MAX).await?;
-        Ok(waiting.iter().any(|message| match serde_json::from_slice(&message.bytes) {
-            Ok(Envelope { request: Request::Submit { plan, .. }, .. }) => {
-                serde_json::from_str::<Id>(&plan).is_ok_and(|plan| plan.id == *run)
-            }
-            _ => false,
-        }))
+        let now = self.now();
+        let line = |message: &Message| {
+            let Ok(Envelope { request: Request::Submit { plan, queue, actor }, .. }) =
+                serde_json::from_slice(&message.bytes)
+            else {
+                return None;
+            };
+            let outline: Outline = serde_json::from_str(&plan).ok()?;
+            Some(RunSummary {
+                run: outline.id,
+                queue: queue.and_then(|queue| QueueName::new(queue).ok()).unwrap_or(outline.queue),
+                state: "queued".to_owned(),
+                actor,
+                submitted_at: now,
+                finished_at: None,
+                items: outline.items.len() as u64,
+            })
+        };
+        Ok(self.inbox.waiting(usize::MAX).await?.iter().filter_map(line).collect())
     }
 
     /// Asks to cancel a run or an item; answers the name of the message.
@@ -351,7 +379,9 @@ impl Deployment {
         item: Option<&ItemId>,
         actor: &str,
     ) -> Result<String, RuntimeError> {
-        self.summary(run).await?;
+        if !self.is_queued(run).await? {
+            self.summary(run).await?;
+        }
         self.send(
             "cancel",
             Request::Cancel { run: run.clone(), item: item.cloned(), actor: actor.to_owned() },
@@ -366,7 +396,7 @@ impl Deployment {
         })
     }
 
-    /// All runs, oldest first.
+    /// All runs, oldest first, then the submissions that no daemon has looked at yet (state `queued`).
     ///
     /// # Errors
     /// [`RuntimeError::Store`].
@@ -385,6 +415,7 @@ impl Deployment {
             }
         }
         found.sort_by(|a, b| (a.submitted_at, &a.run).cmp(&(b.submitted_at, &b.run)));
+        found.extend(self.queued().await?);
         Ok(found)
     }
 

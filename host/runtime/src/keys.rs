@@ -112,20 +112,38 @@ pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
     }
     let text = fs::read_to_string(&path).map_err(io)?;
     let file: KeyFile = serde_json::from_str(&text)
-        .map_err(|error| KeyError::Malformed { path: path.clone(), problem: error.to_string() })?;
+        .map_err(|error| KeyError::Malformed { path: path.clone(), problem: place(&error) })?;
     open(&path, &file).map(Arc::new)
+}
+
+/// Where the JSON is wrong. serde's own words may repeat a value, and the value may be the seed.
+fn place(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "not a key file of this program" } else { "not JSON" };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+/// Whether these bytes are a signing key as [`create`] writes it. Such a file must not be shown, sent or stored
+/// anywhere, whatever it was handed over as.
+#[must_use]
+pub fn is_signing_key(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<KeyFile>(bytes).is_ok_and(|file| decode(&file.seed).is_some())
+}
+
+fn decode(seed: &str) -> Option<[u8; 32]> {
+    if seed.len() != 64 || !seed.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0u8; 32];
+    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&seed[at..at + 2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 fn open(path: &Path, file: &KeyFile) -> Result<SigningKey, KeyError> {
     let malformed =
         || KeyError::Malformed { path: path.to_owned(), problem: "seed is not 64 hex digits".to_owned() };
-    if file.seed.len() != 64 || !file.seed.is_ascii() {
-        return Err(malformed());
-    }
-    let mut seed = [0u8; 32];
-    for (byte, at) in seed.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&file.seed[at..at + 2], 16).map_err(|_| malformed())?;
-    }
+    let seed = decode(&file.seed).ok_or_else(malformed)?;
     SigningKey::from_seed(&file.name, &seed).map_err(KeyError::Name)
 }
 
@@ -148,5 +166,31 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load(dir.path()), Err(KeyError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path(), "n").unwrap();
+        let file = path(dir.path());
+        let good = fs::read_to_string(&file).unwrap();
+        assert!(is_signing_key(good.as_bytes()));
+        assert!(!is_signing_key(br#"{"name":"n","seed":"42"}"#));
+        let seed = good.split('"').nth(7).unwrap().to_owned();
+        assert_eq!(seed.len(), 64);
+        for damaged in [
+            seed.clone(),
+            format!("\"{seed}\""),
+            format!("{{\"name\":\"n\",\"{seed}\":1}}"),
+            format!("{{\"name\":\"n\",\"seed\":[\"{seed}\"]}}"),
+            format!("{{\"name\":\"n\",\"seed\":\"{seed}0\"}}"),
+        ] {
+            fs::write(&file, &damaged).unwrap();
+            let error = load(dir.path()).unwrap_err();
+            assert!(matches!(error, KeyError::Malformed { .. }), "{error:?}");
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains(&seed[..8]), "{shown}");
+            }
+        }
     }
 }

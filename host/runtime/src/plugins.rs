@@ -1,7 +1,7 @@
 //! Loaded adapter components by id: the built-in ones and those of the configuration.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -60,6 +60,12 @@ pub enum PluginsError {
     Host(#[source] Box<Failure>),
 }
 
+/// Ids of the adapters that ship and of the configured ones.
+pub(crate) fn adapter_ids(configured: &BTreeMap<String, PluginSource>) -> BTreeSet<String> {
+    let builtin = pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "adapter");
+    builtin.map(|(_, id)| id.to_owned()).chain(configured.keys().cloned()).collect()
+}
+
 /// Adapters and patterns of a deployment; compiled on first use.
 pub struct Plugins {
     host: PluginHost,
@@ -84,10 +90,7 @@ impl Plugins {
     /// Ids that can be used.
     #[must_use]
     pub fn adapter_ids(&self) -> Vec<String> {
-        let builtin = pangolin_builtin_plugins::ids()
-            .filter(|(kind, _)| *kind == "adapter")
-            .map(|(_, id)| id.to_owned());
-        builtin.chain(self.configured.keys().cloned()).collect()
+        adapter_ids(&self.configured).into_iter().collect()
     }
 
     /// The component's bytes, checked against the configured digest.

@@ -19,7 +19,7 @@ pub struct RunSummary {
     pub run: RunId,
     /// Queue.
     pub queue: QueueName,
-    /// `active`, `done`, `failed` or `cancelled`.
+    /// `queued`, `active`, `done`, `failed` or `cancelled`.
     pub state: String,
     /// Who submitted it.
     pub actor: String,

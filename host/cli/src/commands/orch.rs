@@ -25,7 +25,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
     match verb {
         Orch::Serve => serve::run(context).await,
-        Orch::Validate { plan, queue } => plan::validate(context, &plan, queue.as_deref()),
+        Orch::Validate { plan, queue } => plan::validate(context, &plan, queue.as_deref()).await,
         Orch::Submit(args) => plan::submit(context, args).await,
         Orch::Runs { active } => status::runs(context, active).await,
         Orch::Status { run, ascii } => status::status(context, run, ascii).await,

@@ -129,6 +129,21 @@ pub(super) fn read(
     Some(Draft { item, depends_at })
 }
 
+/// Keys of `inputs` that mean something to Pangolin or its patterns.
+pub(super) const INPUT_KEYS: [&str; 11] = [
+    "subagent",
+    "workerInput",
+    "env",
+    "capabilities",
+    "addCapabilities",
+    "pipeline",
+    "gate",
+    "mapReduce",
+    "quorum",
+    "approverRole",
+    "onBehalfOf",
+];
+
 /// The reserved keys of `inputs`; all others belong to the executor.
 fn inputs(value: Value, at: &Pointer<'_>, report: &mut Report) -> Map<String, Value> {
     let Value::Object(map) = value else {
@@ -150,7 +165,13 @@ fn inputs(value: Value, at: &Pointer<'_>, report: &mut Report) -> Map<String, Va
                 report.wrong_type(&at, "a string that is not empty", value);
             }
             "workerInput" if !value.is_object() => report.wrong_type(&at, "an object", value),
-            _ => (),
+            known if INPUT_KEYS.contains(&known) => (),
+            unknown => {
+                let hint = report.did_you_mean(unknown, INPUT_KEYS.iter().copied());
+                let hint = hint.unwrap_or_else(|| "data for the agent goes into workerInput".to_owned());
+                let text = "the input is not one that the dispatch executor knows".to_owned();
+                report.warning(&at, "unknown-input", text, Some(hint));
+            }
         }
     }
     if map.contains_key("capabilities") && map.contains_key("addCapabilities") {

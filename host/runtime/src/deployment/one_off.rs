@@ -160,7 +160,7 @@ impl Deployment {
 
     /// Dispatch ids are derived, so there is no index: newest runs are searched first.
     async fn find_dispatch(&self, dispatch: &DispatchId) -> Result<(RunId, ItemId), RuntimeError> {
-        for line in self.runs().await?.into_iter().rev() {
+        for line in self.runs().await?.into_iter().rev().filter(|line| line.state != "queued") {
             for entry in self.load(&line.run).await?.entries {
                 if let EntryBody::ItemFired { item, dispatch: found, .. } = entry.body
                     && found == *dispatch

@@ -11,7 +11,7 @@ use pangolin_core::{
     ids::{Digest, ItemId},
     manifest::NamedDigest,
     plan::{Plan, PlanItem},
-    validate::{Finding, PlanContext, Severity},
+    validate::{Finding, PlanContext, Severity, meant_input},
 };
 use pangolin_envelope::pipeline::PipelineSpec;
 use pangolin_orchestrator::admission::{Admission, Pinned};
@@ -102,12 +102,7 @@ impl Admission for RuntimeAdmission {
         for name in executors {
             self.check_isolation(name, &mut findings).await;
         }
-        let mut resolver = Resolver {
-            admission: self,
-            references: HashMap::new(),
-            subagents: HashMap::new(),
-            findings: Vec::new(),
-        };
+        let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
         let mut positions: HashMap<ItemPins, usize> = HashMap::new();
         for (index, item) in plan.items.iter().enumerate() {
             let Some(resolved) = resolver.pin_item(index, item).await else { continue };
@@ -204,15 +199,47 @@ impl RuntimeAdmission {
     }
 }
 
+/// Findings about everything a plan refers to, without loading a plugin or asking a backend.
+pub(crate) async fn check_references(
+    registry: &Registry,
+    adapters: &BTreeSet<String>,
+    plan: &Plan,
+) -> Vec<Finding> {
+    let mut resolver = Resolver::new(registry, AdapterSource::Names(adapters));
+    for (index, item) in plan.items.iter().enumerate() {
+        resolver.pin_item(index, item).await;
+    }
+    resolver.findings
+}
+
+/// How thoroughly adapters are looked at.
+enum AdapterSource<'a> {
+    /// Only whether they exist.
+    Names(&'a BTreeSet<String>),
+    /// Loaded, and their bytes stored.
+    Load(&'a Plugins, &'a dyn BlobStore),
+}
+
 /// Resolves the references of a plan; each distinct one is looked up once.
 struct Resolver<'a> {
-    admission: &'a RuntimeAdmission,
+    registry: &'a Registry,
+    adapters: AdapterSource<'a>,
     references: HashMap<(Kind, String), Result<NamedDigest, String>>,
     subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
     findings: Vec<Finding>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(registry: &'a Registry, adapters: AdapterSource<'a>) -> Self {
+        Self {
+            registry,
+            adapters,
+            references: HashMap::new(),
+            subagents: HashMap::new(),
+            findings: Vec::new(),
+        }
+    }
+
     fn report(&mut self, pointer: String, code: &'static str, message: String, hint: Option<&str>) {
         self.findings.push(finding(pointer, code, message, hint.map(str::to_owned)));
     }
@@ -220,6 +247,12 @@ impl Resolver<'_> {
     async fn pin_item(&mut self, index: usize, item: &PlanItem) -> Option<ItemPins> {
         let before = self.findings.len();
         let at = |key: &str| format!("/items/{index}/inputs/{key}");
+        for key in item.inputs.keys() {
+            if let Some(meant) = meant_input(key) {
+                let message = format!("{key:?} is not an input; a slip here could drop a gate");
+                self.report(at(key), "unknown-input", message, Some(&format!("did you mean {meant:?}?")));
+            }
+        }
         let subagent = match item.inputs.get("subagent") {
             Some(Value::String(reference)) => self.resolve(Kind::Subagent, reference, at("subagent")).await,
             _ => {
@@ -285,12 +318,21 @@ impl Resolver<'_> {
     }
 
     async fn read_subagent(&self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
-        let RuntimeAdmission { registry, plugins, blobs, .. } = self.admission;
-        let doc: SubagentDoc = registry.doc(Kind::Subagent, digest).await.map_err(|error| chain(&error))?;
+        let doc: SubagentDoc =
+            self.registry.doc(Kind::Subagent, digest).await.map_err(|error| chain(&error))?;
         let id = doc.adapter.id;
-        let bytes = plugins.adapter_bytes(&id).map_err(|error| chain(&error))?;
-        plugins.adapter(&id, bytes.clone()).await.map_err(|error| chain(&error))?;
-        let digest = blobs.put(&bytes).await.map_err(|error| chain(&error))?;
+        let digest = match &self.adapters {
+            AdapterSource::Names(known) if known.contains(&id) => Digest::of(id.as_bytes()),
+            AdapterSource::Names(known) => {
+                let known = known.iter().cloned().collect::<Vec<_>>().join(", ");
+                return Err(format!("adapter {id:?} does not exist; known are {known}"));
+            }
+            AdapterSource::Load(plugins, blobs) => {
+                let bytes = plugins.adapter_bytes(&id).map_err(|error| chain(&error))?;
+                plugins.adapter(&id, bytes.clone()).await.map_err(|error| chain(&error))?;
+                blobs.put(&bytes).await.map_err(|error| chain(&error))?
+            }
+        };
         Ok((doc.capabilities, NamedDigest { name: id, digest }))
     }
 
@@ -332,7 +374,7 @@ impl Resolver<'_> {
     }
 
     async fn look_up(&self, kind: Kind, reference: &str) -> Result<NamedDigest, RegistryError> {
-        let registry = &self.admission.registry;
+        let registry = self.registry;
         let found = registry.resolve(kind, reference).await?;
         match kind {
             Kind::Env => drop(registry.doc::<EnvDoc>(kind, &found.digest).await?),

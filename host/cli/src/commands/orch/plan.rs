@@ -15,11 +15,11 @@ use crate::{
     printer::{Printer, one_line},
 };
 
-pub(super) fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
+pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(plan)?;
     let deployment = context.deployment()?;
-    let (items, findings) = match deployment.validate(&bytes, queue) {
+    let (items, findings) = match deployment.validate(&bytes, queue).await {
         Ok(validated) => (Some(validated.items), validated.warnings),
         Err(findings) => (None, findings),
     };
