@@ -142,7 +142,11 @@ fn reserved_inputs_are_checked() {
     for (key, value) in cases {
         check(&format!("/items/0/inputs/{key}"), value, &[&format!("wrong-type@/items/0/inputs/{key}")]);
     }
-    check("/items/0/inputs/anything", json!([1, {"a": null}]), &[]);
+    // Other keys have no effect: one that slipped could silently drop a gate.
+    let other = check("/items/0/inputs/anything", json!([1]), &["unknown-input@/items/0/inputs/anything"]);
+    assert_eq!(other[0].severity, Severity::Warning);
+    let slip = check("/items/0/inputs/pipline", json!("p.q"), &["unknown-input@/items/0/inputs/pipline"]);
+    assert_eq!(slip[0].hint.as_deref(), Some("did you mean \"pipeline\"?"));
 }
 
 #[test]

@@ -101,6 +101,10 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
     let request = Request::Submit { plan: plan(shape, items), queue: None, actor: "app:bench".to_owned() };
     let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap();
     inbox.send(Message { name: "submit".to_owned(), bytes }).await.unwrap();
+    // A daemon that serves already is what a submitter meets: the clock starts when it leads, before it has seen
+    // the plan, and stops when the run is sealed.
+    let started = Arc::new(std::sync::OnceLock::new());
+    let leads = started.clone();
     let parts = Parts {
         store: store.clone(),
         blobs: blobs.clone(),
@@ -115,10 +119,11 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
             QueuePolicy { concurrency: 64, paused: false },
         )]),
         holder: "bench".to_owned(),
-        on_lead: Box::new(|| {}),
+        on_lead: Box::new(move || {
+            leads.get_or_init(Instant::now);
+        }),
     };
-    let started = Instant::now();
-    let ended = std::sync::Mutex::new(started);
+    let ended = std::sync::Mutex::new(Instant::now());
     let sealed = async {
         let mut watch = store.watch().unwrap();
         while store.get(&keys::seal(&run)).await.unwrap().is_none() {
@@ -127,7 +132,7 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
         *ended.lock().unwrap() = Instant::now();
     };
     serve(parts, sealed).await.unwrap();
-    let seconds = ended.lock().unwrap().duration_since(started).as_secs_f64();
+    let seconds = ended.lock().unwrap().duration_since(*started.get().unwrap()).as_secs_f64();
     let head = store.head(&keys::run_stream(&run)).await.unwrap();
     let records = store.read(&keys::run_stream(&run), 1, 2).await.unwrap();
     let bytes: u64 = records.iter().map(|record| record.bytes.len() as u64).sum();
