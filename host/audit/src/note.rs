@@ -27,11 +27,11 @@ pub enum NoteError {
         "{0:?} is not a key name: it must not be empty or contain white space, control characters or '+'"
     )]
     KeyName(String),
-    /// Not `name+keyid+base64`.
-    #[error("verifier key {key:?} is malformed: {problem}")]
+    /// Not `name+keyid+base64`. The text itself is never part of the error: people hand over private keys by mistake.
+    #[error("verifier key{} is malformed: {problem}", label(name))]
     VerifierKey {
-        /// The text.
-        key: String,
+        /// The name, when the text has the three parts of a key and the middle one is a key id.
+        name: Option<String>,
         /// What is wrong.
         problem: &'static str,
     },
@@ -47,6 +47,10 @@ pub enum NoteError {
     /// No signature of a known key.
     #[error("no signature of a known key; the note is signed by {0}")]
     NoKnownKey(String),
+}
+
+fn label(name: &Option<String>) -> String {
+    name.as_ref().map_or_else(String::new, |name| format!(" {name:?}"))
 }
 
 fn check_name(name: &str) -> Result<(), NoteError> {
@@ -174,12 +178,17 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let bad = |problem| NoteError::VerifierKey { key: text.to_owned(), problem };
+        let unnamed = |problem| NoteError::VerifierKey { name: None, problem };
         let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(_), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(bad("expected name+keyid+base64"));
+        let (Some(name), Some(id), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(unnamed("expected name+keyid+base64"));
         };
-        check_name(name)?;
+        // Base64 holds plus signs too, so the first part is a name only in front of a key id.
+        if id.len() != 8 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(unnamed("the key id in the middle is not 8 hex digits"));
+        }
+        check_name(name).map_err(|_| unnamed("the name in front is empty or holds white space"))?;
+        let bad = |problem| NoteError::VerifierKey { name: Some(name.to_owned()), problem };
         let material = STANDARD.decode(material).map_err(|_| bad("the last part is not base64"))?;
         let public = match material.split_first() {
             Some((&TYPE_ED25519, public)) => public,
@@ -305,5 +314,33 @@ impl fmt::Display for Note {
             writeln!(f, "— {name} {}", STANDARD.encode(all))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_key_is_not_repeated() {
+        let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let good = SigningKey::from_seed("example.com/log", &[7; 32]).unwrap().verifier_key().to_string();
+        let material = good.rsplit_once('+').map_or("", |(_, material)| material);
+        for text in [
+            seed.to_owned(),
+            format!("{{\"name\":\"n\",\"seed\":\"{seed}\"}}"),
+            format!("{seed}+{seed}+{seed}"),
+            format!("a b+00000000+{seed}"),
+            format!("example.com/log+00000000+{seed}"),
+            format!("PRIVATE+KEY+example.com/log+00000000+{seed}"),
+            format!("example.com/log+00000000+{material}"),
+        ] {
+            let error = text.parse::<VerifierKey>().unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains(&seed[..8]) && !shown.contains(material), "{shown}");
+            }
+        }
+        let error = format!("example.com/log+00000000+{material}").parse::<VerifierKey>().unwrap_err();
+        assert!(error.to_string().contains("\"example.com/log\""), "{error}");
     }
 }

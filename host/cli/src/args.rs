@@ -5,9 +5,9 @@ pub(crate) mod orch;
 pub(crate) mod patch;
 pub(crate) mod registry;
 
-use std::{path::PathBuf, str::FromStr};
+use std::{ffi::OsStr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Command, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 use pangolin_core::ids::{IdError, ItemId, RunId};
 
 /// Runs AI coding agents and other commands in isolated workers: one reviewable patch per task and a sealed record
@@ -181,16 +181,23 @@ pub(crate) struct Pair {
     pub(crate) value: String,
 }
 
-impl FromStr for Pair {
-    type Err = String;
+/// Reads a [`Pair`]. Not a `FromStr`: clap repeats the text that one of those refuses, and it may be a secret.
+#[derive(Debug, Clone)]
+pub(crate) struct PairParser;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
+impl TypedValueParser for PairParser {
+    type Value = Pair;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Pair, clap::Error> {
+        match value.to_str().and_then(|text| text.split_once('=')) {
             Some((name, value)) if !name.is_empty() => {
-                Ok(Self { name: name.to_owned(), value: value.to_owned() })
+                Ok(Pair { name: name.to_owned(), value: value.to_owned() })
             }
-            // The text is not repeated: it may be a secret.
-            _ => Err("expected NAME=VALUE".to_owned()),
+            _ => {
+                let arg = arg.map_or_else(|| "a value".to_owned(), ToString::to_string);
+                let message = format!("{arg} is not of that form (the value is not shown)\n");
+                Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
+            }
         }
     }
 }

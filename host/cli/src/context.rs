@@ -7,6 +7,7 @@ use pangolin_runtime::{config::Config, deployment::Deployment};
 use crate::{
     args::{Actor, Global},
     error::CliResult,
+    files,
     printer::Printer,
 };
 
@@ -25,7 +26,13 @@ impl Context {
     /// `--config`, or `pangolin.toml` here or in a parent directory.
     pub(crate) fn config(&self) -> CliResult<Config> {
         Ok(match &self.global.config {
-            Some(file) => Config::load(file)?,
+            Some(file) => {
+                // The parser's message quotes the line that it does not understand.
+                if let Ok(bytes) = std::fs::read(file) {
+                    files::refuse_signing_key(file, &bytes)?;
+                }
+                Config::load(file)?
+            }
             None => Config::find(&env::current_dir()?)?,
         })
     }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
+use pangolin_runtime::keys::is_signing_key;
+
 use crate::{
     error::{CliError, CliResult},
     exit::Exit,
@@ -21,7 +23,19 @@ pub(crate) fn read(path: &Path) -> CliResult<Vec<u8>> {
     } else {
         fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    result.map_err(usage)
+    let bytes = result.map_err(usage)?;
+    refuse_signing_key(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// A private key handed over by mistake must not end up in a message or in the ledger.
+pub(crate) fn refuse_signing_key(path: &Path, bytes: &[u8]) -> CliResult<()> {
+    if !is_signing_key(bytes) {
+        return Ok(());
+    }
+    let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+    Err(CliError::new(Exit::Usage, format!("{name} is the signing key of a deployment, which stays private"))
+        .hint("for verification use deployment.vkey, the public key next to it"))
 }
 
 /// Reads a UTF-8 text file.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Pair;
+use super::{Pair, PairParser};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Capabilities {
@@ -74,7 +74,7 @@ pub(crate) struct SubagentRegister {
     #[arg(long, required_unless_present = "from")]
     pub(crate) adapter: Option<String>,
     /// Adapter parameter; the value is JSON, or text when it is not; repeatable
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = PairParser)]
     pub(crate) param: Vec<Pair>,
     /// Self-verify command (report only)
     #[arg(long, value_name = "COMMAND")]
@@ -99,10 +99,10 @@ Examples:
         #[arg(long)]
         name: String,
         /// Plain value; repeatable
-        #[arg(long = "value", value_name = "NAME=VALUE")]
+        #[arg(long = "value", value_name = "NAME=VALUE", value_parser = PairParser)]
         values: Vec<Pair>,
         /// Secret reference; repeatable
-        #[arg(long = "secret", value_name = "NAME=REFERENCE")]
+        #[arg(long = "secret", value_name = "NAME=REFERENCE", value_parser = PairParser)]
         secrets: Vec<Pair>,
     },
     /// List what is registered

@@ -12,6 +12,12 @@ fn initialised() -> Place {
     place
 }
 
+fn register(place: &Place, subagent: &str) {
+    let arguments =
+        ["subagent", "register", "--name", subagent, "--adapter", "command", "--param", "argv=[\"sh\"]"];
+    place.run(&arguments).code(0);
+}
+
 fn plan(id: &str) -> String {
     json!({ "id": id, "queue": "default", "items": [{
         "id": "a", "executor": "dispatch", "inputs": { "subagent": "nobody" }, "depends_on": [], "resourceLocks": [],
@@ -85,6 +91,7 @@ fn a_directory_below_the_configuration_will_do() {
 #[test]
 fn plans_are_checked_with_pointers_and_hints() {
     let place = initialised();
+    register(&place, "nobody");
     place.write("good.json", plan("r"));
     let bad = json!({ "id": "r", "queue": "nowhere", "items": [
         { "id": "a", "executor": "x", "inputs": {}, "depends_on": ["zzz"], "resourceLocks": [] },
@@ -201,12 +208,25 @@ fn secrets_never_reach_the_ledger_or_the_output() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "s3cret-value");
 
     let leak = place.run(&["env", "register", "--name", "x", "--secret", "s3cret-without-name"]).code(2);
-    assert!(!leak.stderr.contains("the value"), "{}", leak.stderr);
+    assert!(!leak.stderr.contains("s3cret"), "{}", leak.stderr);
+    for value in [
+        "s3cret-plain",
+        "vault://s3cret",
+        "env://s3cret-no-name",
+        "file://s3cret",
+        "local-secret://../s3cret",
+    ] {
+        let pair = format!("TOKEN={value}");
+        let leak = place
+            .run(&["env", "register", "--name", "x", "--secret", &pair])
+            .code(2)
+            .says(&["TOKEN", "inline:-"]);
+        assert!(!leak.stderr.contains("s3cret") && leak.stdout.is_empty(), "{}", leak.stderr);
+    }
     place
         .run(&["env", "register", "--name", "x", "--value", "KEY=ghp_0123456789abcdef0123"])
         .code(2)
         .says(&["env \"x\" has 1 problem", "looks like a GitHub token"]);
-    place.run(&["env", "register", "--name", "x", "--secret", "A=vault://y"]).code(2).says(&["vault://y"]);
     place.run(&["env", "register", "--name", "x"]).code(2);
     place.write("leaky/config", "token=ghp_0123456789abcdef0123\n");
     place
@@ -218,6 +238,45 @@ fn secrets_never_reach_the_ledger_or_the_output() {
         .run(&["capabilities", "register", "--name", "void", "--from", "void"])
         .code(2)
         .says(&["contains no file"]);
+}
+
+#[test]
+fn the_signing_key_is_never_shown_or_stored() {
+    let place = initialised();
+    let key = fs::read_to_string(place.path().join(".pangolin/keys/deployment.key")).unwrap();
+    let seed = serde_json::from_str::<serde_json::Value>(&key).unwrap()["seed"].as_str().unwrap().to_owned();
+    place.write("bundle.json", "{}");
+    place.write("bare.txt", &seed);
+    place.write("mixed.txt", format!("# keys\n\n{seed}\n"));
+    let file = ".pangolin/keys/deployment.key";
+    let at_file = format!("@{file}");
+    for (arguments, says) in [
+        (&["verify", "bundle.json", "--key", file][..], "signing key"),
+        (&["verify", "bundle.json", "--key", &key], "signing key"),
+        (&["verify", "bundle.json", "--key", &seed], "neither a verifier key nor a file"),
+        (&["verify", "bundle.json", "--key", "bare.txt"], "line 1 of key file bare.txt"),
+        (&["verify", "bundle.json", "--key", "mixed.txt"], "line 3 of key file mixed.txt"),
+        (&["verify", file], "signing key"),
+        (&["--config", file, "orch", "runs"], "signing key"),
+        (&["orch", "submit", file], "signing key"),
+        (&["orch", "validate", file], "signing key"),
+        (&["subagent", "register", "--from", file], "signing key"),
+        (&["pipeline", "validate", file], "signing key"),
+        (&["dispatch", "run", "--subagent", "x", "--input", &at_file], "signing key"),
+        (&["capabilities", "register", "--name", "keys", "--from", ".pangolin/keys"], "signing key"),
+    ] {
+        let output = place.run(arguments).code(2).says(&[says]);
+        assert!(
+            !output.stderr.contains(&seed[..8]) && output.stdout.is_empty(),
+            "{arguments:?}: {}",
+            output.stderr
+        );
+    }
+    place.run(&["verify", "bundle.json", "--key", file]).says(&["deployment.vkey"]);
+    place
+        .run(&["verify", "bundle.json", "--key", "typo.vkey"])
+        .code(2)
+        .says(&["typo.vkey: there is no such file"]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn read(name: &str, from: &Path) -> CliResult<Capability> {
             Ok(CapabilityFile { executable, bytes: fs::read(&file)? })
         };
         let content = read().with_context(|| format!("cannot read {}", file.display()))?;
+        files::refuse_signing_key(&file, &content.bytes)?;
         found.insert(path.to_owned(), content);
     }
     if found.is_empty() {

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use pangolin_runtime::{registry::EnvDoc, secrets};
+use pangolin_runtime::{
+    registry::EnvDoc,
+    secrets::{self, SecretRef},
+};
 
 use crate::{
     args::Pair,
@@ -28,9 +31,13 @@ pub(super) async fn register(
         return Err(CliError::new(Exit::Usage, "an env bundle needs at least one --value or --secret"));
     }
     let deployment = context.deployment()?;
-    let mut doc =
-        EnvDoc { name: name.to_owned(), values: collect(values, "--value")?, secrets: BTreeMap::new() };
-    for (variable, reference) in collect(secrets, "--secret")? {
+    let (values, secrets) = (collect(values, "--value")?, collect(secrets, "--secret")?);
+    // Before anything is stored.
+    for (variable, reference) in &secrets {
+        check(variable, reference)?;
+    }
+    let mut doc = EnvDoc { name: name.to_owned(), values, secrets: BTreeMap::new() };
+    for (variable, reference) in secrets {
         let reference = match reference.strip_prefix(INLINE) {
             Some(value) => store(&context.printer, &deployment.secret_dir(), name, &variable, value)?,
             None => reference,
@@ -39,6 +46,21 @@ pub(super) async fn register(
     }
     let registration = deployment.registry().register_env(&doc, deployment.now()).await?;
     super::registered(context, &registration)
+}
+
+/// The registry checks again; its message repeats the text, which here may be the secret itself.
+fn check(variable: &str, reference: &str) -> CliResult<()> {
+    if reference.starts_with(INLINE) || SecretRef::parse(reference).is_ok() {
+        return Ok(());
+    }
+    Err(CliError::new(
+        Exit::Usage,
+        format!(
+            "--secret {variable}: the value (not shown) is not a secret reference; expected env://NAME, \
+             file:///absolute/path or local-secret://name"
+        ),
+    )
+    .hint(format!("to store a value as a local secret: --secret {variable}=inline:- asks for it")))
 }
 
 fn collect(pairs: Vec<Pair>, flag: &str) -> CliResult<BTreeMap<String, String>> {
