@@ -1,7 +1,10 @@
 //! Reviewing and applying the patches of a run. A patch is applied only when its bytes have the sealed digest, and
 //! afterwards the tree is compared with the sealed one.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use pangolin_core::ids::{Digest, ItemId, RunId};
 use serde::Serialize;
@@ -11,6 +14,9 @@ use crate::{
     deployment::{Deployment, RuntimeError},
     git::{Git, GitError, private_checkout},
 };
+
+/// Most items that one message names.
+const NAMED_MAX: usize = 3;
 
 /// Why patches cannot be listed or applied.
 #[derive(Debug, Error)]
@@ -33,6 +39,12 @@ pub enum PatchesError {
     #[error("{what} has no patch")]
     NoPatch {
         /// Run or item.
+        what: String,
+    },
+    /// There are patches, but none of a done item.
+    #[error("{what}; only patches of done items are applied")]
+    NotDone {
+        /// Items and their status.
         what: String,
     },
     /// A patch does not apply; nothing was changed.
@@ -222,11 +234,13 @@ pub async fn apply(
     repo: &Path,
     options: ApplyOptions,
 ) -> Result<Vec<ApplyReport>, PatchesError> {
-    let infos: Vec<_> =
-        list(deployment, run, item, false).await?.into_iter().filter(|info| info.status == "done").collect();
+    let (infos, others): (Vec<_>, Vec<_>) =
+        list(deployment, run, item, false).await?.into_iter().partition(|info| info.status == "done");
     if infos.is_empty() {
-        let what = item.map_or_else(|| format!("run {run}"), |item| format!("item {run}/{item}"));
-        return Err(PatchesError::NoPatch { what });
+        let view = deployment.run_view(run).await?;
+        let statuses: BTreeMap<_, _> =
+            view.items.iter().map(|item| (&item.id, item.status.as_str())).collect();
+        return Err(nothing_to_apply(run, item, &others, &statuses));
     }
     let repo_text = repo.display().to_string();
     let status = Git::new(repo).args(["status", "--porcelain", "--untracked-files=no"]).run()?;
@@ -287,6 +301,67 @@ pub async fn apply(
     Ok(reports)
 }
 
+/// Why there is nothing to apply. `left` are the patches of attempts that are not done.
+fn nothing_to_apply(
+    run: &RunId,
+    item: Option<&ItemId>,
+    left: &[PatchInfo],
+    statuses: &BTreeMap<&ItemId, &str>,
+) -> PatchesError {
+    let status = |info: &PatchInfo| {
+        // The item's own status: a failed attempt may be followed by another that runs now.
+        let status = statuses.get(&info.item).copied().unwrap_or(&info.status);
+        format!("item {run}/{} is {status}", info.item)
+    };
+    match (item, left) {
+        (Some(item), []) => PatchesError::NoPatch { what: format!("item {run}/{item}") },
+        (None, []) => PatchesError::NoPatch { what: format!("run {run}") },
+        (_, left) => {
+            let mut parts: Vec<_> = left.iter().take(NAMED_MAX).map(status).collect();
+            if left.len() > NAMED_MAX {
+                parts.push(format!("{} more are not done", left.len() - NAMED_MAX));
+            }
+            PatchesError::NotDone { what: parts.join(", ") }
+        }
+    }
+}
+
 fn tempdir() -> Result<tempfile::TempDir, PatchesError> {
     tempfile::Builder::new().prefix("pangolin-").tempdir().map_err(PatchesError::Io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(item: &str) -> PatchInfo {
+        PatchInfo {
+            item: ItemId::new(item).unwrap(),
+            attempt: 1,
+            status: "failed".to_owned(),
+            digest: Digest::of(b"patch"),
+            bytes: 5,
+            files: Vec::new(),
+            flags: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_patch_of_an_item_that_is_not_done_is_not_called_missing() {
+        let run = RunId::new("r").unwrap();
+        let a = ItemId::new("a").unwrap();
+        let none = BTreeMap::new();
+        let statuses = BTreeMap::from([(&a, "running")]);
+        let error = nothing_to_apply(&run, Some(&a), &[], &none);
+        assert!(matches!(error, PatchesError::NoPatch { .. }), "{error}");
+        let error = nothing_to_apply(&run, Some(&a), &[left("a")], &statuses);
+        assert_eq!(error.to_string(), "item r/a is running; only patches of done items are applied");
+        let many: Vec<_> = ["a", "b", "c", "d", "e"].map(left).into();
+        let error = nothing_to_apply(&run, None, &many, &statuses);
+        assert_eq!(
+            error.to_string(),
+            "item r/a is running, item r/b is failed, item r/c is failed, 2 more are not done; \
+             only patches of done items are applied"
+        );
+    }
 }
