@@ -96,7 +96,9 @@ async fn apply(context: &Context, args: Apply) -> CliResult {
             ));
         }
     }
-    if !args.check {
+    if reports.iter().all(|report| report.contained) {
+        printer.note("everything was there already; nothing was changed");
+    } else if !args.check {
         printer.hint("nothing was committed; look at it with `git diff --cached`");
     }
     Ok(Exit::Ok)

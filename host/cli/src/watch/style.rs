@@ -83,10 +83,25 @@ impl Status {
 
 /// Columns of the terminal; 80 when it does not say.
 pub(crate) fn terminal_width() -> usize {
-    crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns)).max(1)
+    known(crossterm::terminal::size().ok().map(|(columns, _)| columns), 80)
 }
 
 /// Rows of the terminal; 24 when it does not say.
 pub(crate) fn terminal_height() -> usize {
-    crossterm::terminal::size().map_or(24, |(_, rows)| usize::from(rows)).max(1)
+    known(crossterm::terminal::size().ok().map(|(_, rows)| rows), 24)
+}
+
+/// A terminal that nobody told its size (a serial line, `script`, CI) says 0.
+fn known(size: Option<u16>, default: usize) -> usize {
+    size.filter(|size| *size > 0).map_or(default, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::known;
+
+    #[test]
+    fn a_terminal_without_a_size_has_the_usual_one() {
+        assert_eq!((known(None, 80), known(Some(0), 80), known(Some(1), 80)), (80, 80, 1));
+    }
 }
