@@ -88,13 +88,6 @@ pub(crate) enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Keeps one worker process; started by the daemon, not for people
-    #[command(name = "__supervise", hide = true, disable_help_flag = true)]
-    Supervise {
-        /// Arguments of the supervisor
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 #[derive(Debug, Args)]

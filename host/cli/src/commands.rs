@@ -27,14 +27,6 @@ pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
         Verb::Pipeline(verb) => registry::pipeline(context, verb).await,
         Verb::Dispatch(verb) => dispatch::run(context, verb).await,
         Verb::Completions { shell } => completions::run(context, shell),
-        Verb::Supervise { args } => {
-            // `main` takes this branch before it starts a runtime.
-            drop(args);
-            Err(crate::error::CliError::new(
-                crate::exit::Exit::Usage,
-                "__supervise cannot run inside another verb",
-            ))
-        }
     }
 }
 

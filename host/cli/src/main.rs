@@ -27,12 +27,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    // Before anything else: a supervisor must stay small and must not share the setup of the other verbs. It is not a
+    // verb of the command line either: clap suggests and completes hidden ones too.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == pangolin_worker_process::SUPERVISE_COMMAND) {
+        return commands::supervise(arguments.collect());
+    }
     let Cli { global, verb } = Cli::parse();
-    let verb = match verb {
-        // Before anything else: a supervisor must stay small and must not share the setup of the other verbs.
-        Verb::Supervise { args } => return commands::supervise(args),
-        verb => verb,
-    };
     init_log(global.verbose);
     let context = Context::new(global);
     match run(&context, verb) {

@@ -83,6 +83,11 @@ fn completions_and_versions_are_data() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = place.run(&["completions", shell]).code(0);
         assert!(output.stdout.contains("pangolin") && output.stderr.is_empty());
+        assert!(!output.stdout.contains("__supervise"), "{shell}");
+    }
+    for typo in ["__supervis", "supervise", "_supervise"] {
+        let output = place.run(&[typo]).code(2);
+        assert!(!output.stderr.contains("__supervise"), "{}", output.stderr);
     }
     assert!(place.run(&["--version"]).code(0).stdout.starts_with("pangolin "));
     place.run(&[]).code(2);
