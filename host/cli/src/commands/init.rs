@@ -4,21 +4,42 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use pangolin_core::ids::RunId;
-use pangolin_runtime::deployment::{self, InitOptions};
+use pangolin_runtime::{
+    config::CONFIG_FILE,
+    deployment::{self, InitOptions},
+};
 use serde_json::json;
 
-use crate::{args::Init, context::Context, error::CliResult, exit::Exit};
+use crate::{
+    args::Init,
+    context::Context,
+    error::{CliError, CliResult},
+    exit::Exit,
+};
 
 pub(super) fn run(context: &Context, args: Init) -> CliResult {
     let printer = &context.printer;
+    if let Some(Err(error)) = args.namespace.as_deref().map(RunId::new) {
+        return Err(CliError::new(Exit::Usage, format!("--namespace: {error}"))
+            .hint("nothing was written; pangolin init --namespace team-a"));
+    }
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot create {}", args.dir.display()))?;
-    let namespace = match args.namespace {
-        Some(namespace) => namespace,
+    let namespace = match &args.namespace {
+        Some(namespace) => namespace.clone(),
         None => default_namespace(&args.dir)?,
     };
     let report = deployment::init(&args.dir, &InitOptions { namespace, force: args.force })?;
+    if let Some(wanted) = args.namespace.filter(|wanted| *wanted != report.namespace) {
+        printer.warn(format_args!(
+            "the namespace stays {:?}: {} was kept, --namespace {wanted} was not used",
+            report.namespace,
+            args.dir.join(CONFIG_FILE).display(),
+        ));
+        printer.hint("--force replaces pangolin.toml; keys and ledger are kept");
+    }
     if printer.is_json() {
-        printer.json(&json!({ "files": report.files, "vkey": report.vkey }))?;
+        printer
+            .json(&json!({ "files": report.files, "namespace": report.namespace, "vkey": report.vkey }))?;
         return Ok(Exit::Ok);
     }
     for file in &report.files {

@@ -6,12 +6,13 @@ use std::{
 };
 
 use pangolin_blob_fs::FsBlobStore;
+use pangolin_core::ids::RunId;
 use pangolin_inbox_dir::DirInbox;
 use pangolin_store_sqlite::{Options, SqliteRunStore};
 
 use super::RuntimeError;
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     keys::{self, KeyError},
 };
 
@@ -29,6 +30,8 @@ pub struct InitOptions {
 pub struct InitReport {
     /// Files that were written.
     pub files: Vec<PathBuf>,
+    /// Namespace of the deployment: the one of an existing `pangolin.toml` when that was kept.
+    pub namespace: String,
     /// Public key of the deployment, as a C2SP verifier key.
     pub vkey: String,
 }
@@ -39,6 +42,12 @@ pub struct InitReport {
 /// [`RuntimeError`]; an existing key is never replaced.
 pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeError> {
     let file = dir.join(crate::config::CONFIG_FILE);
+    // Before anything is written: a configuration that cannot be loaded would be in the way of the next try.
+    if let Err(error) = RunId::new(options.namespace.as_str()) {
+        return Err(
+            ConfigError::Problems { path: file, problems: vec![format!("namespace: {error}")] }.into()
+        );
+    }
     let mut files = Vec::new();
     if options.force || !file.exists() {
         let repo = if dir.join(".git").exists() { "repo = \".\"" } else { "# repo = \".\"" };
@@ -69,7 +78,7 @@ pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeErro
     }
     FsBlobStore::open(config.state.join("blobs"))?;
     DirInbox::open(config.state.join("inbox"))?;
-    Ok(InitReport { files, vkey: key.verifier_key().to_string() })
+    Ok(InitReport { files, namespace: config.namespace, vkey: key.verifier_key().to_string() })
 }
 
 const CONFIG_TEMPLATE: &str = r#"# Configuration of a Pangolin deployment. Unknown keys are errors. Paths start at this file.
