@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pangolin_runtime::deployment::DispatchRequest;
+use pangolin_runtime::{deployment::DispatchRequest, registry::Kind};
 use serde_json::{Value, json};
 
 use crate::{
@@ -37,8 +37,18 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
 
 async fn dispatch(context: &Context, args: Run) -> CliResult {
     let printer = &context.printer;
+    let input = input(&args.input)?;
+    let deployment = context.deployment()?;
+    // Here a name that is not registered is "not found"; in a submitted run it would be a failure like any other.
+    let registry = deployment.registry();
+    registry.resolve(Kind::Subagent, &args.subagent).await?;
+    for (kind, names) in [(Kind::Env, &args.env), (Kind::Capability, &args.capability)] {
+        for name in names {
+            registry.resolve(kind, name).await?;
+        }
+    }
     let request = DispatchRequest {
-        input: input(&args.input)?,
+        input,
         subagent: args.subagent,
         executor: args.executor,
         env: args.env,
@@ -46,7 +56,6 @@ async fn dispatch(context: &Context, args: Run) -> CliResult {
         capabilities: args.capability,
         actor: actor(&args.actor),
     };
-    let deployment = context.deployment()?;
     let result = printer.progress("dispatching", deployment.dispatch_run(request)).await?;
     printer.json(&result)?;
     let done = result.get("status").and_then(Value::as_str) == Some("done");
