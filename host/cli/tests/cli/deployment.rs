@@ -56,6 +56,18 @@ fn init_creates_a_private_key_once_and_keeps_what_is_there() {
 }
 
 #[test]
+fn init_checks_the_namespace_first_and_says_which_one_stays() {
+    let place = Place::new();
+    place.run(&["init", "sub", "--namespace", "Team A"]).code(2).says(&["--namespace", "Team A"]);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    place.run(&["init", "--namespace", "first"]).code(0);
+    let again = place.run(&["init", "--namespace", "other"]).code(0);
+    again.says(&["warning: the namespace stays \"first\"", "--namespace other was not used", "--force"]);
+    let again = place.run(&["init", "--namespace", "first", "--json"]).code(0);
+    assert_eq!((again.json()["namespace"].as_str(), again.stderr.as_str()), (Some("first"), ""));
+}
+
+#[test]
 fn an_empty_deployment_answers_and_knows_what_it_does_not_have() {
     let place = initialised();
     place.run(&["orch", "runs"]).code(0).says(&["no run was submitted yet"]);
@@ -77,6 +89,21 @@ fn an_empty_deployment_answers_and_knows_what_it_does_not_have() {
         let output = place.run(verb).code(5).says(&["error: "]);
         assert_eq!(output.stdout, "", "{verb:?}");
     }
+}
+
+#[test]
+fn a_dispatch_of_something_unregistered_is_not_found() {
+    let place = initialised();
+    let run = ["dispatch", "run", "--subagent", "nobody"];
+    place.run(&run).code(5).says(&["subagent \"nobody\" is not registered"]);
+    register(&place, "nobody");
+    for (flag, kind) in [("--env", "env"), ("--capability", "capability")] {
+        let arguments: Vec<&str> = run.into_iter().chain([flag, "nothing"]).collect();
+        let output = place.run(&arguments).code(5).says(&[&format!("{kind} \"nothing\" is not registered")]);
+        assert_eq!(output.stdout, "");
+    }
+    let runs = place.run(&["orch", "runs", "--json"]).code(0).json();
+    assert_eq!(runs["runs"], json!([]), "nothing was submitted");
 }
 
 #[test]
@@ -121,7 +148,16 @@ fn a_submission_without_a_daemon_is_queued() {
     let place = initialised();
     let output = place.run_with_stdin(&["orch", "submit", "-"], plan("from-stdin").as_bytes()).code(0);
     assert_eq!(output.stdout, "from-stdin\n");
-    output.says(&["no daemon is serving", "the run is queued", "hint: pangolin orch serve"]);
+    output.says(&[
+        "warning: /items/0/inputs/subagent",
+        "no daemon is serving",
+        "the run is queued",
+        "hint: pangolin orch serve",
+    ]);
+    place.write("plan.json", plan("warned"));
+    let answer = place.run(&["orch", "submit", "plan.json", "--json"]).code(0).json();
+    assert_eq!(answer["findings"][0]["severity"], "warning", "{answer}");
+    register(&place, "nobody");
     place.write("plan.json", plan("r"));
     let quiet = place.run(&["orch", "submit", "plan.json", "-q"]).code(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("r\n", ""));

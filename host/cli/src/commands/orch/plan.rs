@@ -47,6 +47,14 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(&args.plan)?;
     let deployment = context.deployment()?;
+    // Errors that only the daemon acts on (a name that may be registered until then) warn here.
+    let mut warnings = match deployment.validate(&bytes, args.queue.as_deref()).await {
+        Ok(validated) => validated.warnings,
+        Err(findings) => findings,
+    };
+    for warning in &mut warnings {
+        warning.severity = Severity::Warning;
+    }
     let options = SubmitOptions { queue: args.queue, actor: actor(&args.actor) };
     let submission = match deployment.submit(&bytes, options).await {
         Ok(submission) => submission,
@@ -56,9 +64,6 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         Err(error) => return Err(error.into()),
     };
     let run = &submission.run;
-    if !printer.is_json() {
-        printer.line(run)?;
-    }
     let serving = deployment.daemon().is_some();
     let mut receipt = None;
     if serving {
@@ -68,18 +73,30 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
             Err(RuntimeError::Rejected { reason, findings }) => {
                 return rejected(printer, &args.plan, &reason, &findings);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // Only the answer is lost: the run is in the inbox.
+                if !printer.is_json() {
+                    printer.line(run)?;
+                }
+                return Err(error.into());
+            }
         }
     }
     if printer.is_json() {
         let mut document =
             json!({ "run": run, "state": if receipt.is_some() { "admitted" } else { "queued" } });
+        if !warnings.is_empty() {
+            document["findings"] = findings_json(&warnings);
+        }
         if let Some(receipt) = receipt {
             document["receipt"] = receipt;
         }
         printer.json(&document)?;
         return Ok(Exit::Ok);
     }
+    // Not before the daemon has answered: a script must not take the id of a rejected run.
+    printer.line(run)?;
+    print_findings(printer, &warnings);
     match receipt {
         Some(receipt) => print_receipt(printer, &receipt),
         None if serving => printer.note("queued: the daemon has not answered yet"),
