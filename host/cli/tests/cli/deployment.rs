@@ -1,6 +1,12 @@
 //! Verbs on a deployment without a daemon.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Child, Stdio},
+    thread,
+};
 
 use serde_json::json;
 
@@ -166,6 +172,50 @@ fn a_submission_without_a_daemon_is_queued() {
     place.write("bad.json", "{");
     let answer = place.run(&["orch", "submit", "bad.json", "--json"]).code(1).json();
     assert_eq!(answer["state"], "rejected");
+}
+
+/// A daemon that is killed at the end of the test; it never starts a worker here.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(place: &Place) -> Self {
+        let mut command = place.command(&["orch", "serve"]);
+        // Only looked for, never run: what is submitted here is refused.
+        command.env("PANGOLIN_WORKER", place.write("worker", "")).stderr(Stdio::piped());
+        let mut daemon = Self(command.spawn().unwrap());
+        let mut lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        loop {
+            let Some(line) = lines.next() else { panic!("the daemon ended: {seen:#?}") };
+            let line = line.unwrap();
+            if line.starts_with("serving") {
+                break;
+            }
+            seen.push(line);
+        }
+        // Its log must have a reader, or it fails to write.
+        thread::spawn(move || lines.for_each(drop));
+        daemon
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_rejected_run_leaves_no_id_on_stdout() {
+    let place = initialised();
+    place.write("plan.json", plan("r"));
+    let _daemon = Daemon::start(&place);
+    let output = place.run(&["orch", "submit", "plan.json"]).code(1);
+    assert_eq!(output.stdout, "");
+    output.says(&["subagent \"nobody\" is not registered", "plan.json cannot be run"]);
+    let answer = place.run(&["orch", "submit", "plan.json", "--json"]).code(1).json();
+    assert_eq!((answer["state"].as_str(), answer.get("run")), (Some("rejected"), None));
 }
 
 #[test]
