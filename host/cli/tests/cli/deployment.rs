@@ -313,6 +313,10 @@ fn secrets_never_reach_the_ledger_or_the_output() {
         .run(&["env", "register", "--name", "x", "--value", "KEY=ghp_0123456789abcdef0123"])
         .code(2)
         .says(&["env \"x\" has 1 problem", "looks like a GitHub token"]);
+    for bare in ["s3cretInBase64==", "s3cret-in-base64=", "s3cret/x=env://HOME", "s3cret/x=inline:y"] {
+        let leak = place.run(&["env", "register", "--name", "x", "--secret", bare]).code(2);
+        assert!(!leak.stderr.contains("s3cret") && leak.stdout.is_empty(), "{}", leak.stderr);
+    }
     place.run(&["env", "register", "--name", "x"]).code(2);
     place.write("leaky/config", "token=ghp_0123456789abcdef0123\n");
     place

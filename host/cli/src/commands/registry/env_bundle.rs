@@ -50,6 +50,14 @@ pub(super) async fn register(
 
 /// The registry checks again; its message repeats the text, which here may be the secret itself.
 fn check(variable: &str, reference: &str) -> CliResult<()> {
+    // A bare value in base64 ends with "=", and then it is the part that looks like a name.
+    if !secrets::is_variable_name(variable) || reference.chars().all(|c| c == '=') {
+        return Err(CliError::new(
+            Exit::Usage,
+            "--secret: expected NAME=REFERENCE with a variable name and a reference (what was given is not shown)",
+        )
+        .hint("to store a value as a local secret: --secret NAME=inline:- asks for it"));
+    }
     if reference.starts_with(INLINE) || SecretRef::parse(reference).is_ok() {
         return Ok(());
     }
