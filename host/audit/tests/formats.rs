@@ -1,5 +1,4 @@
 //! Samples of every released format version verify for ever (`tests/formats`).
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use pangolin_audit::{
     report::Verdict,
