@@ -128,7 +128,8 @@ fn settled_pid(daemon: &mut Daemon) -> Result<u32> {
         if ticks != last.0 {
             last = (ticks, Instant::now());
         }
-        ticks > 0 && last.1.elapsed() > Duration::from_secs(2)
+        // Starting may cost less than one tick.
+        last.1.elapsed() > Duration::from_secs(2)
     })?;
     pid.context("the daemon wrote no pid")
 }
