@@ -104,7 +104,7 @@ pub enum WorkerExit {
 #[derive(Debug, Error)]
 pub enum BackendError {
     /// The requested isolation is not available here. Never answered by a weaker worker.
-    #[error("isolation {requested:?} is not available: {missing}")]
+    #[error("isolation {} is not available: {missing}", word(*.requested))]
     IsolationUnavailable {
         /// What was asked for.
         requested: Isolation,
@@ -139,6 +139,15 @@ pub enum BackendError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// The word of the configuration.
+const fn word(level: Isolation) -> &'static str {
+    match level {
+        Isolation::None => "none",
+        Isolation::Sandbox => "sandbox",
+        Isolation::Container => "container",
+    }
 }
 
 /// Starts workers. All state that matters survives a crash of this process: a backend opened again on the same

@@ -17,9 +17,10 @@ pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 pub enum SecretError {
     /// Not one of the known forms.
     #[error(
-        "{0:?} is not a secret reference; expected env://NAME, file:///absolute/path or local-secret://name"
+        "the text (not shown, it may be the secret itself) is not a secret reference; expected env://NAME, \
+         file:///absolute/path or local-secret://name"
     )]
-    BadReference(String),
+    BadReference,
     /// The variable is not set in the daemon's environment.
     #[error("environment variable {0} is not set where `pangolin orch serve` runs")]
     NoVariable(String),
@@ -62,7 +63,7 @@ impl SecretRef {
     /// # Errors
     /// [`SecretError::BadReference`].
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let bad = || SecretError::BadReference(text.to_owned());
+        let bad = || SecretError::BadReference;
         if let Some(name) = text.strip_prefix("env://") {
             return if is_variable_name(name) { Ok(Self::Variable(name.to_owned())) } else { Err(bad()) };
         }
