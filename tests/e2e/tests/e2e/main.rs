@@ -2,5 +2,6 @@
 
 mod control;
 mod faults;
+mod handoff;
 mod terminal;
 mod tutorial;
