@@ -129,13 +129,14 @@ fn runs_the_tutorial_and_ends_with_the_audit_block() {
         // The daemon starts beside the submission.
         let serve = calls.iter().position(|call| call == "orch serve").unwrap();
         calls.remove(serve);
-        assert!((5..=6).contains(&serve));
+        assert!((6..=7).contains(&serve));
         assert_eq!(
             calls,
             [
                 "init",
                 "capabilities register --name scripted-agent --from capabilities/scripted-agent",
                 "capabilities register --name verify-tools --from capabilities/verify-tools",
+                "pipeline register pipelines/checked-edit.json",
                 "subagent register --name code-edit --from subagents/code-edit.toml",
                 "subagent register --name verify --from subagents/verify.toml",
                 "orch submit plan.json",

@@ -140,6 +140,6 @@ fn dispatch_runs_one_worker_without_a_plan() {
     let id = result["dispatchId"].as_str().expect("dispatch id").to_owned();
     let described = world.run(&["dispatch", "describe", &id]).ok().json();
     assert_eq!(described["status"], "done", "{described:#}");
-    let _ = world.run(&["dispatch", "run", "--subagent", "nobody"]).code(1).says(&["nobody"]);
+    let _ = world.run(&["dispatch", "run", "--subagent", "nobody"]).code(5).says(&["nobody"]);
     let _ = world.run(&["dispatch", "run", "--subagent", "writer", "--input", "{"]).code(2);
 }

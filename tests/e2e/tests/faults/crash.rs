@@ -54,7 +54,8 @@ fn killed_after_every_commit_the_run_is_finished_with_every_attempt_once() {
         kills += 1;
         assert!(kills < 60, "no end after {kills} kills");
     }
-    assert!(kills >= 9, "only {kills} kills");
+    // How many commits a run takes depends on which reports fall together; four items, one of them twice, need at least these.
+    assert!(kills >= 6, "only {kills} kills");
 
     let _daemon = world.serve();
     let run = world.finish("kill-1");

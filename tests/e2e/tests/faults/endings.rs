@@ -78,5 +78,5 @@ fn a_cancelled_run_stops_its_worker_keeps_the_partial_patch_and_verifies() {
     let bundle = String::from_utf8(world.intact_bundle("stop-1")).expect("text");
     assert!(bundle.contains("\"actor\":\"human:ada\""), "who asked is sealed");
     // A patch of a cancelled attempt is shown, never applied as if it were done.
-    let _ = world.run(&["patch", "apply", "stop-1", "--repo", "repo"]).code(5);
+    let _ = world.run(&["patch", "apply", "stop-1", "--repo", "repo"]).code(1).says(&["cancelled"]);
 }
