@@ -7,7 +7,7 @@ use std::{
 
 use pangolin_audit::{chain::RunChain, note::SigningKey};
 use pangolin_core::{
-    entry::{Entry, EntryBody, Failure, FailureClass, FailureReason, RunSubmitted},
+    entry::{Entry, EntryBody, RunSubmitted},
     ids::{DispatchId, QueueName, RunId},
     scheduler::{Fire, QueuePolicy, Scheduler, Stop},
     state::{ItemState, RunState},
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     admission::Admission,
+    causes::causes,
     executor::{Executor, Job, PrepareError, Report, Reporter},
     keys,
     leadership::{Leadership, LeadershipError},
@@ -601,21 +602,4 @@ async fn sleep_until(clock: &dyn Clock, at: Option<i64>) {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// A failure for attempts that can never be prepared.
-#[must_use]
-pub fn invalid(message: impl Into<String>) -> Failure {
-    Failure { reason: FailureReason::WorkerFailed, class: FailureClass::Invalid, message: message.into() }
 }

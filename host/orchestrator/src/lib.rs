@@ -9,6 +9,7 @@
 //! Deliberately not here: any technology, and any decision (those are in `pangolin-core`).
 
 pub mod admission;
+pub mod causes;
 pub mod driver;
 pub mod executor;
 pub mod export;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use pangolin_orchestrator::causes::causes;
 use pangolin_ports::worker_backend::WorkerBackend;
 use serde::Serialize;
 
 use crate::{
     config::Config,
     deployment::Deployment,
-    dispatch,
     git::{Git, resolve_commit},
 };
 
@@ -45,7 +45,7 @@ fn check(name: &str, status: CheckStatus, detail: impl Into<String>, hint: Optio
 fn outcome<E: std::error::Error>(name: &str, result: Result<String, E>, hint: &str) -> Check {
     match result {
         Ok(detail) => check(name, CheckStatus::Ok, detail, None),
-        Err(error) => check(name, CheckStatus::Fail, dispatch::error_chain(&error), Some(hint)),
+        Err(error) => check(name, CheckStatus::Fail, causes(&error), Some(hint)),
     }
 }
 
@@ -85,7 +85,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
     let deployment = match Deployment::open(config.clone()) {
         Ok(deployment) => deployment,
         Err(error) => {
-            let detail = dispatch::error_chain(&error);
+            let detail = causes(&error);
             checks.push(check("state", CheckStatus::Fail, detail, Some("run `pangolin init`")));
             return checks;
         }
@@ -96,12 +96,9 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         Ok(problems) => {
             check("ledger", CheckStatus::Fail, problems.join("; "), Some("restore it from a backup"))
         }
-        Err(error) => check(
-            "ledger",
-            CheckStatus::Fail,
-            dispatch::error_chain(&error),
-            Some("is another program using it?"),
-        ),
+        Err(error) => {
+            check("ledger", CheckStatus::Fail, causes(&error), Some("is another program using it?"))
+        }
     });
     checks.push(match deployment.daemon() {
         Some(pid) => check("daemon", CheckStatus::Ok, format!("serving as process {pid}"), None),
@@ -116,7 +113,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
             }
         }
         Err(error) => {
-            let detail = dispatch::error_chain(&error);
+            let detail = causes(&error);
             checks.push(check("executors", CheckStatus::Fail, detail, Some("see the message")));
         }
     }

@@ -15,11 +15,12 @@ use pangolin_envelope::{
         AGENT_STDERR_FILE, AGENT_STDOUT_FILE, Ending, OUTPUTS_DIR, RESULT_FILE, SignedResult, WorkerResult,
     },
 };
+use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_host::{AdapterReport, ExitInfo, OutcomeCode};
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerExit};
 use serde_json::json;
 
-use super::{executor::DispatchExecutor, pins::chain, stage::Layout};
+use super::{executor::DispatchExecutor, stage::Layout};
 use crate::{patch, registry::SubagentDoc};
 
 /// Name of the worker's bounded stdout in the result directory, written by the backend.
@@ -107,12 +108,12 @@ impl DispatchExecutor {
             "agent": report.as_ref().map(|report| agent_json(report, &ended.secrets)),
             "worker_exit": format!("{:?}", ended.exit),
         });
-        let record = pangolin_audit::canon::to_vec(&record).map_err(|error| chain(&error))?;
-        evidence.result = Some(blobs.put(&record).await.map_err(|error| chain(&error))?);
+        let record = pangolin_audit::canon::to_vec(&record).map_err(|error| causes(&error))?;
+        evidence.result = Some(blobs.put(&record).await.map_err(|error| causes(&error))?);
         if let Some(problem) = problem {
             return Ok(failed(FailureReason::IntegrityFailed, FailureClass::Invalid, problem));
         }
-        let subagent = self.subagent(ended.manifest).await.map_err(|error| chain(&error))?;
+        let subagent = self.subagent(ended.manifest).await.map_err(|error| causes(&error))?;
         Ok(decide(ended, &opened, report.as_ref(), evidence, subagent.as_ref()))
     }
 
@@ -137,7 +138,7 @@ impl DispatchExecutor {
         let adapter = match self.adapter(pinned).await {
             Ok(adapter) => adapter,
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the adapter cannot be loaded; usage is unknown");
+                tracing::warn!(error = %causes(&error), "the adapter cannot be loaded; usage is unknown");
                 evidence.usage = Some(missing());
                 return Ok(None);
             }
@@ -189,13 +190,13 @@ impl DispatchExecutor {
             match built {
                 Ok(patch) if patch.bytes.is_empty() => {}
                 Ok(patch) => {
-                    evidence.patch = Some(blobs.put(&patch.bytes).await.map_err(|error| chain(&error))?);
+                    evidence.patch = Some(blobs.put(&patch.bytes).await.map_err(|error| causes(&error))?);
                     evidence.tree = patch.tree;
                 }
                 Err(error @ (patch::PatchError::Altered { .. } | patch::PatchError::BadPath(_))) => {
-                    return Ok(Some(chain(&error)));
+                    return Ok(Some(causes(&error)));
                 }
-                Err(error) => return Err(chain(&error)),
+                Err(error) => return Err(causes(&error)),
             }
         }
         let mut size = 0;
@@ -204,7 +205,7 @@ impl DispatchExecutor {
             if !is_plain_relative(&output.path) {
                 return Ok(Some(format!("output path {:?} is not acceptable", output.path)));
             }
-            let digest = blobs.put_file(&path).await.map_err(|error| chain(&error))?;
+            let digest = blobs.put_file(&path).await.map_err(|error| causes(&error))?;
             if digest != output.digest {
                 return Ok(Some(format!("output {:?} was changed after the worker sealed it", output.path)));
             }
@@ -230,14 +231,14 @@ impl DispatchExecutor {
         let mut found = Vec::new();
         for (path, digest) in &evidence.outputs {
             let bytes =
-                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| chain(&error))?;
+                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| causes(&error))?;
             if holds(&bytes) {
                 found.push(format!("{OUTPUTS_DIR}/{path}"));
             }
         }
         if let Some(digest) = &evidence.patch {
             let bytes =
-                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| chain(&error))?;
+                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| causes(&error))?;
             if holds(&bytes) {
                 found.push("patch".to_owned());
             }
@@ -260,7 +261,7 @@ impl DispatchExecutor {
             _ => return Ok(None),
         };
         let bytes = redact(bytes, secrets);
-        self.parts.blobs.put(&bytes).await.map(Some).map_err(|error| chain(&error))
+        self.parts.blobs.put(&bytes).await.map(Some).map_err(|error| causes(&error))
     }
 
     pub(super) async fn subagent(
@@ -303,8 +304,8 @@ fn open_result(ended: &Ended<'_>) -> Result<WorkerResult, Unusable> {
         fs::read(&path).map_err(|error| infrastructure(format!("cannot read result.json: {error}")))?;
     let signed: SignedResult = serde_json::from_slice(&bytes)
         .map_err(|error| invalid(format!("result.json is malformed: {error}")))?;
-    let key = ended.layout.key().map_err(|error| infrastructure(chain(&error)))?;
-    signed.open(&key, &ended.manifest.dispatch).map_err(|error| invalid(chain(&error)))
+    let key = ended.layout.key().map_err(|error| infrastructure(causes(&error)))?;
+    signed.open(&key, &ended.manifest.dispatch).map_err(|error| invalid(causes(&error)))
 }
 
 /// The verdict when there is no usable result.

@@ -16,6 +16,7 @@ use pangolin_core::{
     state::RunState,
 };
 use pangolin_envelope::envelope::Envelope;
+use pangolin_orchestrator::causes::causes;
 use pangolin_orchestrator::executor::{Executor, Job, PrepareError, Report, Reporter};
 use pangolin_plugin_host::AdapterComponent;
 use pangolin_ports::{
@@ -27,7 +28,7 @@ use thiserror::Error;
 
 use super::{
     collect::{Ended, failed},
-    pins::{Pins, chain},
+    pins::Pins,
     prepare::{DOCUMENT_BYTES_MAX, dispatch_dir},
     stage::{self, Layout},
 };
@@ -107,7 +108,7 @@ impl AttemptError {
             ) => (FailureReason::WorkerFailed, FailureClass::Invalid),
             Self::Stage(_) | Self::Backend(_) => (FailureReason::WorkerFailed, FailureClass::Infrastructure),
         };
-        failed(reason, class, chain(self))
+        failed(reason, class, causes(self))
     }
 }
 
@@ -150,7 +151,7 @@ impl DispatchExecutor {
             .blobs
             .get(&digest, DOCUMENT_BYTES_MAX)
             .await
-            .map_err(|error| AttemptError::Document(chain(&error)))?;
+            .map_err(|error| AttemptError::Document(causes(&error)))?;
         serde_json::from_slice(&bytes).map_err(|error| AttemptError::Document(format!("{digest}: {error}")))
     }
 
@@ -271,7 +272,7 @@ impl Executor for DispatchExecutor {
         let dispatch = dispatch.clone();
         tokio::spawn(async move {
             if let Err(error) = backend.cancel(&dispatch, grace).await {
-                tracing::warn!(%dispatch, error = %chain(&error), "cannot stop the worker; its time limit still holds");
+                tracing::warn!(%dispatch, error = %causes(&error), "cannot stop the worker; its time limit still holds");
             }
         });
     }
@@ -308,7 +309,7 @@ async fn clean_up(backend: Option<Arc<dyn WorkerBackend>>, dispatch: DispatchId,
     if let Some(backend) = backend
         && let Err(error) = backend.remove(&dispatch).await
     {
-        tracing::warn!(%dispatch, error = %chain(&error), "cannot remove the ended worker");
+        tracing::warn!(%dispatch, error = %causes(&error), "cannot remove the ended worker");
         return;
     }
     let removed = tokio::task::spawn_blocking(move || stage::remove_tree(&dir)).await;

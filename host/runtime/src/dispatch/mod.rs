@@ -8,5 +8,5 @@ mod prompt;
 mod stage;
 
 pub use executor::{DispatchExecutor, DispatchParts};
+pub(crate) use pins::check_references;
 pub use pins::{ItemPins, Pins, RuntimeAdmission};
-pub(crate) use pins::{chain as error_chain, check_references};

@@ -14,7 +14,10 @@ use pangolin_core::{
     validate::{Finding, PlanContext, Severity, meant_input},
 };
 use pangolin_envelope::pipeline::PipelineSpec;
-use pangolin_orchestrator::admission::{Admission, Pinned};
+use pangolin_orchestrator::{
+    admission::{Admission, Pinned},
+    causes::causes,
+};
 use pangolin_plugin_host::{ItemPhase, RunItem, RunView};
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
@@ -125,8 +128,8 @@ impl Admission for RuntimeAdmission {
             return Err(findings);
         }
         let stored = match pangolin_audit::canon::to_vec(&pins) {
-            Ok(bytes) => self.blobs.put(&bytes).await.map_err(|error| chain(&error)),
-            Err(error) => Err(chain(&error)),
+            Ok(bytes) => self.blobs.put(&bytes).await.map_err(|error| causes(&error)),
+            Err(error) => Err(causes(&error)),
         };
         match stored {
             Ok(digest) => Ok(Pinned { pins: Some(digest), base_commit, pattern }),
@@ -143,7 +146,7 @@ impl RuntimeAdmission {
         if let Err(error) = backend.probe(config.isolation(), config.network()).await {
             let hint = "run `pangolin doctor`; isolation is never weakened silently".to_owned();
             let message =
-                format!("executor {name:?} cannot provide what it is configured for: {}", chain(&error));
+                format!("executor {name:?} cannot provide what it is configured for: {}", causes(&error));
             findings.push(finding("/items".to_owned(), "isolation", message, Some(hint)));
         }
     }
@@ -155,7 +158,7 @@ impl RuntimeAdmission {
             Err(error) => {
                 let hint = "check [workspace] repo and base in pangolin.toml; the repository needs a commit"
                     .to_owned();
-                findings.push(finding(String::new(), "workspace", chain(&error), Some(hint)));
+                findings.push(finding(String::new(), "workspace", causes(&error), Some(hint)));
                 None
             }
         }
@@ -164,7 +167,7 @@ impl RuntimeAdmission {
     /// Lets the pattern of the run's queue look at the plan; answers the digest of its component.
     async fn ask_pattern(&self, plan: &Plan) -> Result<Option<Digest>, String> {
         let Some(queue) = self.config.queues.get(&plan.queue) else { return Ok(None) };
-        let pattern = self.plugins.pattern(&queue.pattern).await.map_err(|error| chain(&error))?;
+        let pattern = self.plugins.pattern(&queue.pattern).await.map_err(|error| causes(&error))?;
         let index: HashMap<&ItemId, u32> =
             (0u32..).zip(&plan.items).map(|(index, item)| (&item.id, index)).collect();
         let item = |item: &PlanItem| RunItem {
@@ -185,9 +188,9 @@ impl RuntimeAdmission {
             items: plan.items.iter().map(item).collect(),
             ..RunView::default()
         });
-        let outcome = match pattern.plan(&view).await.map_err(|error| chain(&error))? {
+        let outcome = match pattern.plan(&view).await.map_err(|error| causes(&error))? {
             Some(planned) => planned,
-            None => pattern.step(&view).await.map_err(|error| chain(&error))?,
+            None => pattern.step(&view).await.map_err(|error| causes(&error))?,
         };
         if outcome.decisions.spawned.is_empty() {
             return Ok(Some(pattern.digest()));
@@ -319,7 +322,7 @@ impl<'a> Resolver<'a> {
 
     async fn read_subagent(&self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
         let doc: SubagentDoc =
-            self.registry.doc(Kind::Subagent, digest).await.map_err(|error| chain(&error))?;
+            self.registry.doc(Kind::Subagent, digest).await.map_err(|error| causes(&error))?;
         let id = doc.adapter.id;
         let digest = match &self.adapters {
             AdapterSource::Names(known) if known.contains(&id) => Digest::of(id.as_bytes()),
@@ -328,9 +331,9 @@ impl<'a> Resolver<'a> {
                 return Err(format!("adapter {id:?} does not exist; known are {known}"));
             }
             AdapterSource::Load(plugins, blobs) => {
-                let bytes = plugins.adapter_bytes(&id).map_err(|error| chain(&error))?;
-                plugins.adapter(&id, bytes.clone()).await.map_err(|error| chain(&error))?;
-                blobs.put(&bytes).await.map_err(|error| chain(&error))?
+                let bytes = plugins.adapter_bytes(&id).map_err(|error| causes(&error))?;
+                plugins.adapter(&id, bytes.clone()).await.map_err(|error| causes(&error))?;
+                blobs.put(&bytes).await.map_err(|error| causes(&error))?
             }
         };
         Ok((doc.capabilities, NamedDigest { name: id, digest }))
@@ -361,7 +364,7 @@ impl<'a> Resolver<'a> {
     async fn resolve(&mut self, kind: Kind, reference: &str, pointer: String) -> Option<NamedDigest> {
         let key = (kind, reference.to_owned());
         if !self.references.contains_key(&key) {
-            let found = self.look_up(kind, reference).await.map_err(|error| chain(&error));
+            let found = self.look_up(kind, reference).await.map_err(|error| causes(&error));
             self.references.insert(key.clone(), found);
         }
         match self.references.get(&key)?.clone() {
@@ -383,19 +386,4 @@ impl<'a> Resolver<'a> {
         }
         Ok(NamedDigest { name: found.name, digest: found.digest })
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

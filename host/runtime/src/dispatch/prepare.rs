@@ -21,14 +21,14 @@ use pangolin_envelope::{
     },
     pipeline::{Block, PipelineSpec},
 };
-use pangolin_orchestrator::executor::PrepareError;
+use pangolin_orchestrator::{causes::causes, executor::PrepareError};
 use pangolin_plugin_host::{AdapterTask, attr};
 use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
 use super::{
     executor::DispatchExecutor,
-    pins::{ItemPins, Pins, chain},
+    pins::{ItemPins, Pins},
     prompt,
 };
 use crate::{
@@ -47,14 +47,14 @@ pub(super) fn denied(reason: FailureReason, message: String) -> PrepareError {
 }
 
 fn later(error: &dyn std::error::Error) -> PrepareError {
-    PrepareError::Later(chain(error))
+    PrepareError::Later(causes(error))
 }
 
 /// A blob that is missing or damaged stays so; asking again every second would keep the run open for ever.
 fn unreadable(error: &BlobError) -> PrepareError {
     match error {
         BlobError::NotFound(_) | BlobError::Damaged { .. } | BlobError::TooLarge { .. } => {
-            denied(FailureReason::FetchFailed, chain(error))
+            denied(FailureReason::FetchFailed, causes(error))
         }
         BlobError::Full(_) | BlobError::Other { .. } => later(error),
     }
@@ -63,7 +63,7 @@ fn unreadable(error: &BlobError) -> PrepareError {
 fn undocumented(error: &RegistryError) -> PrepareError {
     match error {
         RegistryError::Blob(blob) => unreadable(blob),
-        RegistryError::Unreadable { .. } => denied(FailureReason::IntegrityFailed, chain(error)),
+        RegistryError::Unreadable { .. } => denied(FailureReason::IntegrityFailed, causes(error)),
         other => later(other),
     }
 }
@@ -291,7 +291,7 @@ impl DispatchExecutor {
 
     async fn launch_plan(&self, pins: &ItemPins, task: &AdapterTask) -> Result<LaunchPlan, PrepareError> {
         let adapter = self.adapter(&pins.adapter).await.map_err(|error| later(&error))?;
-        adapter.prepare(task).await.map_err(|error| denied(FailureReason::ProviderFailed, chain(&error)))
+        adapter.prepare(task).await.map_err(|error| denied(FailureReason::ProviderFailed, causes(&error)))
     }
 }
 
