@@ -139,8 +139,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be read"),
         }
-        let component = Component::from_binary(engine, wasm)
-            .map_err(|error| Failure::NotCompiled { problem: format!("{error:#}") })?;
+        let component = compile(engine, wasm)?;
         let code =
             component.serialize().map_err(|error| Failure::HostError { problem: format!("{error:#}") })?;
         if let Err(error) = store(&path, mac, &code) {
@@ -157,6 +156,19 @@ impl Cache {
         }
         mac
     }
+}
+
+#[cfg(feature = "compile")]
+fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, Failure> {
+    Component::from_binary(engine, wasm)
+        .map_err(|error| Failure::NotCompiled { problem: format!("{error:#}") })
+}
+
+#[cfg(not(feature = "compile"))]
+fn compile(_: &Engine, _: &[u8]) -> Result<Component, Failure> {
+    Err(Failure::NotCompiled {
+        problem: "this program has no compiler; it only runs what the host compiled ahead of time".into(),
+    })
 }
 
 /// Everything that decides whether an engine can load compiled code, as a digest.

@@ -58,7 +58,9 @@ pub fn engine_config(profile: Profile) -> Config {
         .concurrency_support(false)
         .wasm_backtrace_max_frames(None);
     if profile == Profile::Pure {
-        config.consume_fuel(true).cranelift_nan_canonicalization(true).relaxed_simd_deterministic(true);
+        config.consume_fuel(true).relaxed_simd_deterministic(true);
+        #[cfg(feature = "compile")]
+        config.cranelift_nan_canonicalization(true);
     }
     config
 }
