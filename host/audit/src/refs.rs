@@ -103,6 +103,8 @@ impl References {
                 add(Some(submitted.plan), Role::Plan);
                 add(submitted.pins, Role::Pins);
                 add(submitted.pattern, Role::Component);
+                add(submitted.pattern_params, Role::Items);
+                add(submitted.graph, Role::Items);
             }
             EntryBody::ItemFired { manifest, .. } => add(*manifest, Role::Manifest),
             EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
@@ -115,9 +117,18 @@ impl References {
                     add(Some(*digest), Role::Output);
                 }
             }
-            EntryBody::RunExtended { document, plugin, .. } => {
+            EntryBody::RunExtended { document, plugin, pins, .. } => {
+                add(*pins, Role::Pins);
                 add(Some(*document), Role::Items);
                 add(*plugin, Role::Component);
+            }
+            EntryBody::PatternDecided(record) => {
+                add(Some(record.decisions), Role::Items);
+                add(Some(record.component), Role::Component);
+            }
+            EntryBody::PatternMoved { from, to, .. } => {
+                add(Some(*from), Role::Component);
+                add(Some(*to), Role::Component);
             }
             EntryBody::ItemSkipped { .. }
             | EntryBody::ItemDenied { .. }

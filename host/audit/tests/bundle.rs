@@ -264,7 +264,15 @@ fn items_added_to_a_run_are_part_of_its_history() {
         let explanation = "gate was red".to_owned();
         run.entry(
             "pattern:default",
-            EntryBody::RunExtended { cause, items, document, explanation, plugin: None },
+            EntryBody::RunExtended {
+                cause,
+                items,
+                document,
+                explanation,
+                plugin: None,
+                supersedes: std::collections::BTreeMap::new(),
+                pins: None,
+            },
         );
         if let Some(place) = expected {
             assert_failed(&run.bundle(None), "state", place);

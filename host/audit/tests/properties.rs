@@ -14,6 +14,7 @@ use pangolin_core::{
         Isolation, IsolationUsed, RetryPolicy, RunOutcome, RunSubmitted, Usage, UsageQuality, VerifyResult,
     },
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    pattern::{DecisionRecord, FailurePolicy, PatternFailure},
 };
 use proptest::{collection, option, prelude::*, sample::select};
 
@@ -145,11 +146,12 @@ fn submitted() -> impl Strategy<Value = EntryBody> {
         count(),
         option::of(digest()),
         option::of(text()),
-        option::of(digest()),
+        (option::of(digest()), option::of(text()), option::of(digest()), option::of(digest())),
         retry,
         any::<bool>(),
     )
         .prop_map(|(log, namespace, plan, items, pins, base_commit, pattern, retry, open_ended)| {
+            let (pattern, pattern_id, pattern_params, graph) = pattern;
             EntryBody::RunSubmitted(Box::new(RunSubmitted {
                 log,
                 namespace,
@@ -159,6 +161,9 @@ fn submitted() -> impl Strategy<Value = EntryBody> {
                 pins,
                 base_commit,
                 pattern,
+                pattern_id,
+                pattern_params,
+                graph,
                 retry,
                 open_ended,
             }))
@@ -195,20 +200,61 @@ fn body() -> impl Strategy<Value = EntryBody> {
             .prop_map(|(items, cause)| EntryBody::ItemSkipped { items, cause }),
         (item(), failure()).prop_map(|(item, failure)| EntryBody::ItemDenied { item, failure }),
         item().prop_map(|item| EntryBody::ItemCancelled { item }),
-        (option::of(item()), collection::vec(item(), 0..4), digest(), text(), option::of(digest())).prop_map(
-            |(cause, items, document, explanation, plugin)| EntryBody::RunExtended {
-                cause,
-                items,
-                document,
-                explanation,
-                plugin
-            }
-        ),
+        (
+            option::of(item()),
+            collection::vec(item(), 0..4),
+            digest(),
+            text(),
+            option::of(digest()),
+            collection::btree_map(item(), item(), 0..3),
+            option::of(digest())
+        )
+            .prop_map(|(cause, items, document, explanation, plugin, supersedes, pins)| {
+                EntryBody::RunExtended { cause, items, document, explanation, plugin, supersedes, pins }
+            }),
+        decision().prop_map(|record| EntryBody::PatternDecided(Box::new(record))),
+        (digest(), digest(), count()).prop_map(|(from, to, steps)| EntryBody::PatternMoved {
+            from,
+            to,
+            steps
+        }),
         Just(EntryBody::RunCancelled {}),
         Just(EntryBody::RunClosed {}),
         (outcome, collection::btree_map(status(), count(), 0..6))
             .prop_map(|(outcome, counts)| EntryBody::RunCompleted { outcome, counts }),
     ]
+}
+
+fn decision() -> impl Strategy<Value = DecisionRecord> {
+    let policy = select(vec![FailurePolicy::Closed, FailurePolicy::Open, FailurePolicy::Builtin]);
+    let failure =
+        (text(), text(), policy).prop_map(|(code, message, policy)| PatternFailure { code, message, policy });
+    let digests = (digest(), digest(), digest(), option::of(digest()));
+    let numbers = (count(), count(), integer(), count(), count());
+    (digests, numbers, (text(), text(), text()), any::<bool>(), option::of(failure)).prop_map(
+        |(
+            (component, view, decisions, grant),
+            (step, seed, now, fuel, peak_memory),
+            (contract, engine, profile),
+            closes,
+            failure,
+        )| DecisionRecord {
+            step,
+            component,
+            contract,
+            engine,
+            profile,
+            view,
+            seed,
+            now,
+            grant,
+            fuel,
+            peak_memory,
+            decisions,
+            closes,
+            failure,
+        },
+    )
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

@@ -76,6 +76,9 @@ fn main() {
         pins: None,
         base_commit: None,
         pattern: None,
+        pattern_id: None,
+        pattern_params: None,
+        graph: None,
         retry: RetryPolicy::default(),
         open_ended: false,
     })));

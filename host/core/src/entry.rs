@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Digest, DispatchId, ItemId, QueueName, RunId};
+use crate::{
+    ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    pattern::DecisionRecord,
+};
 
 /// Version of the entry format.
 pub const ENTRY_VERSION: u32 = 1;
@@ -127,6 +130,25 @@ pub enum EntryBody {
         /// Digest of the pattern component that decided.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         plugin: Option<Digest>,
+        /// New item → ended item whose place it takes: the outcome of the run is judged by the new one.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+        supersedes: BTreeMap<ItemId, ItemId>,
+        /// Digest of the blob that lists every registered artifact the new items are pinned to.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        pins: Option<Digest>,
+    },
+    /// The pattern of the queue was asked. In the same commit as the `run.extended` that follow from it.
+    #[serde(rename = "pattern.decided")]
+    PatternDecided(Box<DecisionRecord>),
+    /// A newer version of the pattern gave the same answers to every step so far and is asked from now on.
+    #[serde(rename = "pattern.moved")]
+    PatternMoved {
+        /// Component until now.
+        from: Digest,
+        /// Component from now on.
+        to: Digest,
+        /// Steps that were executed again and agreed.
+        steps: u64,
     },
     /// Somebody asked to cancel the run: everything waiting is cancelled, running workers are stopped.
     #[serde(rename = "run.cancelled")]
@@ -157,6 +179,8 @@ impl EntryBody {
             Self::ItemDenied { .. } => "item.denied",
             Self::ItemCancelled { .. } => "item.cancelled",
             Self::RunExtended { .. } => "run.extended",
+            Self::PatternDecided(_) => "pattern.decided",
+            Self::PatternMoved { .. } => "pattern.moved",
             Self::RunCancelled {} => "run.cancelled",
             Self::RunClosed {} => "run.closed",
             Self::RunCompleted { .. } => "run.completed",
@@ -186,6 +210,16 @@ pub struct RunSubmitted {
     /// Digest of the pattern component bound to the queue.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pattern: Option<Digest>,
+    /// Id of that pattern in the configuration, e.g. `map-reduce` or `acme/mine`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pattern_id: Option<String>,
+    /// Digest of the blob with the parameters of the pattern (canonical JSON), when there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pattern_params: Option<Digest>,
+    /// Digest of the plan as the pattern amended it (canonical JSON), when it did. The run starts from this one;
+    /// `plan` stays what was submitted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub graph: Option<Digest>,
     /// Retry policy in force.
     pub retry: RetryPolicy,
     /// Stays open until closed.

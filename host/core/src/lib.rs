@@ -8,6 +8,7 @@
 pub mod entry;
 pub mod ids;
 pub mod manifest;
+pub mod pattern;
 pub mod plan;
 pub mod retry;
 pub mod scheduler;

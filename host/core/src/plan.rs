@@ -60,6 +60,10 @@ pub struct PlanItem {
     /// Money cap handed to the agent, in US dollars.
     #[serde(rename = "budgetUsd", default, skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<f64>,
+    /// When this item ends `done` but its verify did not pass, what waits for it is skipped instead of started. Items
+    /// added after that end may still depend on it: they know the verdict.
+    #[serde(rename = "holdOnRed", default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold_on_red: bool,
     /// Plain environment values for the agent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

@@ -391,6 +391,8 @@ fn added_items_are_scheduled_with_their_locks() {
         document: pangolin_core::ids::Digest::of(b"items"),
         explanation: String::new(),
         plugin: None,
+        supersedes: std::collections::BTreeMap::new(),
+        pins: None,
     };
     deployment.apply_with(&run("r"), body, Some(added));
     assert_eq!(deployment.step(), ["r/c#1"]);

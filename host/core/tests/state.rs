@@ -323,6 +323,8 @@ fn open_ended_runs_grow_until_closed() {
         document: Digest::of(b"items"),
         explanation: String::new(),
         plugin: None,
+        supersedes: std::collections::BTreeMap::new(),
+        pins: None,
     };
     let own = run();
     let mut plan = plan("r", "q", "a");

@@ -505,6 +505,9 @@ impl<'p> Driver<'p> {
             pins: pinned.pins,
             base_commit: pinned.base_commit,
             pattern: pinned.pattern,
+            pattern_id: None,
+            pattern_params: None,
+            graph: None,
             retry: self.parts.admission.retry(),
             open_ended: plan.open_ended,
         }));

@@ -2,8 +2,8 @@
 
 use std::{error::Error, io::Write, sync::Arc, time::Instant};
 
-use pangolin_core::ids::ItemId;
-use pangolin_plugin_host::{AdapterTask, CacheKey, ItemPhase, LoadedFrom, PluginHost, RunItem, RunView};
+use pangolin_core::pattern::{RunItem, RunView};
+use pangolin_plugin_host::{AdapterTask, CacheKey, LoadedFrom, PluginHost};
 
 const ROUNDS: u32 = 200;
 
@@ -35,8 +35,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         adapter.prepare(&task).await?;
         prepare.push(started.elapsed().as_micros());
     }
-    let view =
-        Arc::new(RunView { items: (0..100).map(item).collect::<Result<_, _>>()?, ..RunView::default() });
+    let mut view = RunView::default();
+    for index in 0..100 {
+        view.push(item(index)?);
+    }
+    let view = Arc::new(view);
     let (mut step, mut fuel) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
         let started = Instant::now();
@@ -58,16 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn item(index: u32) -> Result<RunItem, Box<dyn Error>> {
-    Ok(RunItem {
-        id: ItemId::new(format!("item-{index}"))?,
-        phase: ItemPhase::Waiting,
-        state: "waiting".into(),
-        attempts: 0,
-        executor: "dispatch".into(),
-        depends_on: vec![],
-        verify_passed: None,
-        output_keys: vec![],
-        inputs: Default::default(),
-        attrs: Default::default(),
-    })
+    let text = format!(
+        r#"{{"id":"item-{index}","executor":"dispatch","inputs":{{}},"depends_on":[],"resourceLocks":[]}}"#
+    );
+    Ok(RunItem::waiting(Arc::new(serde_json::from_str(&text)?), vec![]))
 }

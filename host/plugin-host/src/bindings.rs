@@ -16,7 +16,7 @@ pub(crate) mod adapter {
 
 pub(crate) mod pattern {
     wasmtime::component::bindgen!({
-        path: ["../../wit/pangolin-base@1.0.0", "../../wit/pangolin-pattern@1.0.0"],
+        path: ["../../wit/pangolin-base@1.0.0", "../../wit/pangolin-pattern@1.1.0"],
         world: "pangolin:pattern/pattern",
         imports: { default: trappable },
         exports: { default: async },
@@ -33,7 +33,7 @@ pub(crate) mod pattern {
 
 pub(crate) mod planner {
     wasmtime::component::bindgen!({
-        path: ["../../wit/pangolin-base@1.0.0", "../../wit/pangolin-pattern@1.0.0"],
+        path: ["../../wit/pangolin-base@1.0.0", "../../wit/pangolin-pattern@1.1.0"],
         world: "pangolin:pattern/pattern-planner",
         imports: { default: trappable },
         exports: { default: async },

@@ -1,15 +1,17 @@
 //! Host side of `pangolin:pattern/graph`: the run a pattern sees and the decisions it writes.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
 use pangolin_core::{
     ids::ItemId,
-    plan::{Need, Select},
+    pattern::{
+        Decisions, Explanation, ItemPhase, Ordering, PlanFinding, Possible, RunItem, RunView, SpawnSpec,
+    },
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use wasmtime::component::Resource;
 
 use crate::{
@@ -19,7 +21,6 @@ use crate::{
     },
     failure::{GUEST_TEXT_BYTES, clip},
     limits::Limits,
-    pattern::{Decisions, ItemPhase, RunItem, RunView, SpawnSpec},
     state::{CallState, Meter},
 };
 
@@ -29,17 +30,21 @@ const PAGE_MAX: usize = 1_024;
 /// Largest input value of a spawned item, in bytes of JSON.
 const INPUT_BYTES_MAX: usize = 64 << 10;
 
+/// Members of a plan item that are plain text, so that they need no quotes in `set-attr`.
+const TEXT_ATTRS: [&str; 3] = ["image", "model", "subagentShape"];
+
+/// Other optional members of a plan item.
+const JSON_ATTRS: [&str; 6] = ["maxAttempts", "timeoutSeconds", "priority", "budgetUsd", "env", "holdOnRed"];
+
 /// The `run-view` resource.
 #[expect(unreachable_pub, reason = "generated code re-exports it")]
 pub struct ViewHandle {
     view: Arc<RunView>,
-    /// Made on first use of `find`.
-    index: Option<HashMap<String, u32>>,
 }
 
 impl ViewHandle {
     pub(crate) fn new(view: Arc<RunView>) -> Self {
-        Self { view, index: None }
+        Self { view }
     }
 }
 
@@ -52,7 +57,7 @@ pub struct ItemHandle {
 
 impl ItemHandle {
     fn item(&self) -> &RunItem {
-        &self.view.items[self.index]
+        &self.view.items()[self.index]
     }
 }
 
@@ -66,6 +71,7 @@ pub struct SpecDraft {
     needs: BTreeMap<String, (String, Option<String>)>,
     locks: Vec<String>,
     attrs: BTreeMap<String, String>,
+    supersedes: Option<String>,
     bytes: usize,
 }
 
@@ -75,15 +81,30 @@ pub struct DecisionsDraft {
     decisions: Decisions,
     ids: HashSet<String>,
     meter: Meter,
+    planning: bool,
 }
 
 impl DecisionsDraft {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { decisions: Decisions::default(), ids: HashSet::new(), meter: Meter::new("decisions", limits) }
+    pub(crate) fn new(limits: &Limits, planning: bool) -> Self {
+        let meter = Meter::new("decisions", limits);
+        Self { decisions: Decisions::default(), ids: HashSet::new(), meter, planning }
     }
 
     pub(crate) fn finish(self) -> Decisions {
         self.decisions
+    }
+
+    /// The item that a planner amends.
+    fn amend(&self, what: &str, item: &str) -> Result<ItemId, Refusal> {
+        let refuse = |reason: String| Refusal {
+            capability: "amend".into(),
+            subject: clip(item.to_owned(), 256),
+            reason,
+        };
+        if !self.planning {
+            return Err(refuse(format!("{what} is for planning only: a run that has started only grows")));
+        }
+        ItemId::new(item).map_err(|error| refuse(error.to_string()))
     }
 }
 
@@ -97,7 +118,7 @@ impl SpecDraft {
         let item = |id: &str, role: &str| {
             ItemId::new(id).map_err(|error| refuse(&subject, format!("{role} {id:?}: {error}")))
         };
-        let mut inputs = BTreeMap::new();
+        let mut inputs = Map::new();
         for (key, json) in self.inputs {
             if json.len() > INPUT_BYTES_MAX {
                 let size = json.len();
@@ -110,38 +131,59 @@ impl SpecDraft {
                 .map_err(|error| refuse(&subject, format!("input {key:?} is not JSON: {error}")))?;
             inputs.insert(key, value);
         }
-        let mut needs = BTreeMap::new();
+        let mut needs = Map::new();
         for (key, (source, path)) in self.needs {
             let from = item(&source, "source of a need")?;
-            let select = path.map_or(Select::Patch, |path| Select::Output { path });
-            needs.insert(key, Need { from, select });
+            let select = path
+                .map_or_else(|| json!({ "kind": "patch" }), |path| json!({ "kind": "output", "path": path }));
+            needs.insert(key, json!({ "from": from, "select": select }));
         }
         let depends_on =
             self.depends_on.iter().map(|id| item(id, "dependency")).collect::<Result<Vec<_>, _>>()?;
         if self.executor.is_empty() {
             return Err(refuse(&subject, "executor is empty"));
         }
-        Ok(SpawnSpec {
-            id: item(&self.id, "id")?,
-            executor: self.executor,
-            inputs,
-            depends_on,
-            needs,
-            locks: self.locks,
-            attrs: self.attrs,
-        })
+        let id = item(&self.id, "id")?;
+        let supersedes = self.supersedes.map(|old| item(&old, "superseded item")).transpose()?;
+        let mut whole = Map::new();
+        whole.insert("id".to_owned(), json!(id));
+        whole.insert("executor".to_owned(), Value::String(self.executor));
+        whole.insert("inputs".to_owned(), Value::Object(inputs));
+        whole.insert("depends_on".to_owned(), json!(depends_on));
+        whole.insert("resourceLocks".to_owned(), json!(self.locks));
+        if !needs.is_empty() {
+            whole.insert("needs".to_owned(), Value::Object(needs));
+        }
+        for (key, text) in self.attrs {
+            let value = attr(&key, text).map_err(|reason| refuse(&subject, reason))?;
+            whole.insert(key, value);
+        }
+        Ok(SpawnSpec { id, item: whole, supersedes })
     }
 }
 
+/// The value of an optional member of an item.
+fn attr(key: &str, text: String) -> Result<Value, String> {
+    let parsed = serde_json::from_str(&text);
+    if TEXT_ATTRS.contains(&key) {
+        return Ok(parsed.ok().filter(Value::is_string).unwrap_or(Value::String(text)));
+    }
+    if !JSON_ATTRS.contains(&key) {
+        let known = [TEXT_ATTRS.as_slice(), JSON_ATTRS.as_slice()].concat().join(", ");
+        return Err(format!("attribute {key:?} is not a member of an item; known are {known}"));
+    }
+    parsed.map_err(|error| format!("attribute {key:?} is not JSON: {error}"))
+}
+
 fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
-    let item = view.items.get(usize::try_from(index).ok()?)?;
+    let item = view.items().get(usize::try_from(index).ok()?)?;
     let phase = match item.phase {
         ItemPhase::Waiting => Phase::Waiting,
         ItemPhase::Active => Phase::Active,
         ItemPhase::Succeeded => Phase::Succeeded,
         ItemPhase::Unsuccessful => Phase::Unsuccessful,
     };
-    Some(ItemBrief { index, id: item.id.as_str().to_owned(), phase, attempts: item.attempts })
+    Some(ItemBrief { index, id: item.id().as_str().to_owned(), phase, attempts: item.attempts })
 }
 
 fn page(offset: u32, limit: u32, len: usize) -> std::ops::Range<usize> {
@@ -174,7 +216,7 @@ impl HostRunView for CallState {
     }
 
     fn item_count(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u32> {
-        Ok(u32::try_from(self.table.get(&this)?.view.items.len())?)
+        Ok(u32::try_from(self.table.get(&this)?.view.items().len())?)
     }
 
     fn items(
@@ -184,7 +226,7 @@ impl HostRunView for CallState {
         limit: u32,
     ) -> wasmtime::Result<Vec<ItemBrief>> {
         let view = &self.table.get(&this)?.view;
-        let range = page(offset, limit, view.items.len());
+        let range = page(offset, limit, view.items().len());
         Ok(range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect())
     }
 
@@ -200,12 +242,17 @@ impl HostRunView for CallState {
     }
 
     fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
-        let handle = self.table.get_mut(&this)?;
-        let view = &handle.view;
-        let index = handle.index.get_or_insert_with(|| {
-            view.items.iter().zip(0..).map(|(item, index)| (item.id.as_str().to_owned(), index)).collect()
-        });
-        Ok(index.get(&id).copied())
+        Ok(self.table.get(&this)?.view.find(&id))
+    }
+
+    fn count(&mut self, this: Resource<ViewHandle>, phase: Phase) -> wasmtime::Result<u32> {
+        let phase = match phase {
+            Phase::Waiting => ItemPhase::Waiting,
+            Phase::Active => ItemPhase::Active,
+            Phase::Succeeded => ItemPhase::Succeeded,
+            Phase::Unsuccessful => ItemPhase::Unsuccessful,
+        };
+        Ok(self.table.get(&this)?.view.count(phase))
     }
 
     fn item(
@@ -215,7 +262,7 @@ impl HostRunView for CallState {
     ) -> wasmtime::Result<Option<Resource<ItemHandle>>> {
         let view = Arc::clone(&self.table.get(&this)?.view);
         let index = usize::try_from(index)?;
-        if index >= view.items.len() {
+        if index >= view.items().len() {
             return Ok(None);
         }
         Ok(Some(self.table.push(ItemHandle { view, index })?))
@@ -233,15 +280,15 @@ impl HostRunView for CallState {
 
 impl HostItemView for CallState {
     fn id(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().id.as_str().to_owned())
+        Ok(self.table.get(&this)?.item().id().as_str().to_owned())
     }
 
     fn state(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().state.clone())
+        Ok(self.table.get(&this)?.item().state.clone().into_owned())
     }
 
     fn executor(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().executor.clone())
+        Ok(self.table.get(&this)?.item().spec.executor.clone())
     }
 
     fn depends_on(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<u32>> {
@@ -257,7 +304,11 @@ impl HostItemView for CallState {
     }
 
     fn input_json(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.item().inputs.get(&key).map(Value::to_string))
+        Ok(self.table.get(&this)?.item().spec.inputs.get(&key).map(Value::to_string))
+    }
+
+    fn spec_json(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
+        Ok(serde_json::to_string(&*self.table.get(&this)?.item().spec)?)
     }
 
     fn attr(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
@@ -291,6 +342,7 @@ impl HostItemSpec for CallState {
             needs: BTreeMap::new(),
             locks: Vec::new(),
             attrs: BTreeMap::new(),
+            supersedes: None,
             bytes,
         })?)
     }
@@ -336,6 +388,12 @@ impl HostItemSpec for CallState {
         Ok(())
     }
 
+    fn supersede(&mut self, this: Resource<SpecDraft>, id: String) -> wasmtime::Result<()> {
+        let bytes = id.len();
+        self.spec(&this, bytes)?.supersedes = Some(id);
+        Ok(())
+    }
+
     fn drop(&mut self, this: Resource<SpecDraft>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
@@ -372,7 +430,69 @@ impl HostDecisions for CallState {
     fn explain(&mut self, this: Resource<DecisionsDraft>, item: String, why: String) -> wasmtime::Result<()> {
         let out = self.table.get_mut(&this)?;
         out.meter.take(item.len() + why.len())?;
-        out.decisions.explanations.push((clip(item, 256), clip(why, GUEST_TEXT_BYTES)));
+        let (item, why) = (clip(item, 256), clip(why, GUEST_TEXT_BYTES));
+        out.decisions.explanations.push(Explanation { item, why });
+        Ok(())
+    }
+
+    fn order_after(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        item: String,
+        after: String,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(item.len() + after.len())?;
+        Ok(out.amend("order-after", &item).and_then(|waits| {
+            let after = ItemId::new(&*after).map_err(|error| refuse(&item, format!("{after:?}: {error}")))?;
+            out.decisions.ordered.push(Ordering { item: waits, after });
+            Ok(())
+        }))
+    }
+
+    fn hold_on_red(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        item: String,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(item.len())?;
+        Ok(out.amend("hold-on-red", &item).map(|item| out.decisions.held.push(item)))
+    }
+
+    fn finding(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        pointer: String,
+        message: String,
+        hint: Option<String>,
+    ) -> wasmtime::Result<()> {
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(pointer.len() + message.len() + hint.as_ref().map_or(0, String::len))?;
+        if out.planning {
+            out.decisions.findings.push(PlanFinding {
+                pointer: clip(pointer, 1_024),
+                message: clip(message, GUEST_TEXT_BYTES),
+                hint: hint.map(|hint| clip(hint, GUEST_TEXT_BYTES)),
+            });
+        }
+        Ok(())
+    }
+
+    fn possible(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        id: String,
+        after: Vec<String>,
+        why: String,
+    ) -> wasmtime::Result<()> {
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(id.len() + why.len() + after.iter().map(String::len).sum::<usize>())?;
+        if out.planning {
+            let after = after.into_iter().map(|id| clip(id, 256)).collect();
+            let (id, why) = (clip(id, 256), clip(why, GUEST_TEXT_BYTES));
+            out.decisions.possible.push(Possible { id, after, why });
+        }
         Ok(())
     }
 

@@ -33,5 +33,5 @@ pub use call::Bill;
 pub use engine::{COMPONENT_BYTES_MAX, PluginHost, Profile, engine_config};
 pub use failure::{Failure, PluginError};
 pub use limits::Limits;
-pub use pattern::{Decisions, ItemPhase, PatternComponent, RunItem, RunView, SpawnSpec, StepOutcome};
+pub use pattern::{PATTERN_CONTRACT, PatternComponent, StepOutcome};
 pub use report::{AdapterReport, Channel, Denial, Outcome, OutcomeCode, ReportEvent};

@@ -1,12 +1,11 @@
 //! Patterns: pure decisions about which items a run gets next.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use pangolin_core::{
-    ids::{Digest, ItemId},
-    plan::Need,
+    ids::Digest,
+    pattern::{Decisions, RunView},
 };
-use serde_json::Value;
 use wasmtime::component::{HasSelf, Resource};
 
 use crate::{
@@ -24,97 +23,11 @@ use crate::{
     state::CallState,
 };
 
+/// The newest version of the contract; every older one of its major works too.
+pub const PATTERN_CONTRACT: &str = "pangolin:pattern@1.1.0";
+
 /// Interfaces of the world, without version.
 const CONTRACT: [&str; 3] = ["pangolin:base/types", "pangolin:base/log", "pangolin:pattern/graph"];
-
-/// Coarse state of an item: can one stop waiting, and did it work?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ItemPhase {
-    /// Not started.
-    Waiting,
-    /// Running, or between attempts.
-    Active,
-    /// Done.
-    Succeeded,
-    /// Ended without success.
-    Unsuccessful,
-}
-
-/// One item as a pattern sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunItem {
-    /// Id.
-    pub id: ItemId,
-    /// Coarse state.
-    pub phase: ItemPhase,
-    /// Exact state as text; open vocabulary.
-    pub state: String,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Executor.
-    pub executor: String,
-    /// Indexes of the items it depends on.
-    pub depends_on: Vec<u32>,
-    /// Result of self-verify, when it ran.
-    pub verify_passed: Option<bool>,
-    /// Output paths.
-    pub output_keys: Vec<String>,
-    /// Executor inputs.
-    pub inputs: BTreeMap<String, Value>,
-    /// Further facts.
-    pub attrs: BTreeMap<String, String>,
-}
-
-/// A run as a pattern sees it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunView {
-    /// Run id.
-    pub run_id: String,
-    /// Number of the step.
-    pub tick: u64,
-    /// Milliseconds since the epoch, recorded with the step.
-    pub now_ms: u64,
-    /// Pinned per run: also what seeds the guest's hash maps.
-    pub seed: u64,
-    /// Parameters of the pattern as JSON text.
-    pub params_json: String,
-    /// All items in index order.
-    pub items: Vec<RunItem>,
-    /// Indexes of items that changed since the previous step, ascending.
-    pub changed: Vec<u32>,
-    /// Further facts.
-    pub attrs: BTreeMap<String, String>,
-}
-
-/// One item a pattern wants added.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpawnSpec {
-    /// Id, new in the run.
-    pub id: ItemId,
-    /// Executor.
-    pub executor: String,
-    /// Executor inputs.
-    pub inputs: BTreeMap<String, Value>,
-    /// Items to wait for.
-    pub depends_on: Vec<ItemId>,
-    /// Products to hand over.
-    pub needs: BTreeMap<String, Need>,
-    /// Exclusive locks.
-    pub locks: Vec<String>,
-    /// Further optional fields by name.
-    pub attrs: BTreeMap<String, String>,
-}
-
-/// What a pattern decided.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decisions {
-    /// Items to add, in order.
-    pub spawned: Vec<SpawnSpec>,
-    /// Item id and why, in order.
-    pub explanations: Vec<(String, String)>,
-    /// No more items will come.
-    pub close: bool,
-}
 
 /// Result of one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,9 +101,9 @@ impl PatternComponent {
 
     async fn run(&self, view: &Arc<RunView>, entry: Entry) -> Result<StepOutcome, PluginError> {
         let mut call =
-            Call::new(self.pre.engine(), self.digest, &self.limits, view.seed, Some(view.items.len()))?;
+            Call::new(self.pre.engine(), self.digest, &self.limits, view.seed, Some(view.items().len()))?;
         let handle = ViewHandle::new(Arc::clone(view));
-        let draft = DecisionsDraft::new(&self.limits);
+        let draft = DecisionsDraft::new(&self.limits, entry == Entry::Plan);
         let planner = self.planner.as_ref().filter(|_| entry == Entry::Plan);
         let pre = &self.pre;
         let (answer, draft) = call

@@ -6,10 +6,8 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use pangolin_core::ids::ItemId;
-use pangolin_plugin_host::{
-    Failure, ItemPhase, Limits, PatternComponent, PluginError, RunItem, RunView, StepOutcome,
-};
+use pangolin_core::pattern::{ItemPhase, RunItem, RunView};
+use pangolin_plugin_host::{Failure, Limits, PatternComponent, PluginError, StepOutcome};
 
 fn view(params: &str, seed: u64) -> Arc<RunView> {
     Arc::new(RunView { run_id: "run-1".into(), params_json: params.into(), seed, ..RunView::default() })
@@ -138,18 +136,21 @@ async fn decisions_arrive_whole_and_bad_ones_are_refused() {
     let outcome = step("spawn 3", Limits::pure()).await.unwrap();
     let decisions = outcome.decisions;
     assert!(decisions.close);
-    assert_eq!(decisions.explanations[2], ("item-2".into(), "asked to".into()));
+    let why = &decisions.explanations[2];
+    assert_eq!((why.item.as_str(), why.why.as_str()), ("item-2", "asked to"));
     let last = &decisions.spawned[2];
     assert_eq!(last.id.as_str(), "item-2");
-    assert_eq!(last.inputs["n"], 2);
-    assert_eq!(last.depends_on[0].as_str(), "first");
-    assert_eq!(last.needs["from"].from.as_str(), "first");
-    assert_eq!(last.locks, ["l"]);
+    let select = serde_json::json!({ "kind": "output", "path": "a/b.txt" });
+    let expected = serde_json::json!({
+        "id": "item-2", "executor": "dispatch", "inputs": { "n": 2 }, "depends_on": ["first"],
+        "resourceLocks": ["l"], "needs": { "from": { "from": "first", "select": select } },
+    });
+    assert_eq!(serde_json::Value::Object(last.item.clone()), expected);
     assert!(outcome.bill.fuel > 0 && outcome.bill.peak_memory_bytes > 0);
 
     let refused = step("refusals", Limits::pure()).await.unwrap().decisions;
     assert!(refused.spawned.is_empty());
-    let reasons: Vec<&str> = refused.explanations.iter().map(|entry| entry.1.as_str()).collect();
+    let reasons: Vec<&str> = refused.explanations.iter().map(|entry| entry.why.as_str()).collect();
     assert!(reasons[0].contains("id"), "{reasons:?}");
     assert!(reasons[1].contains("executor is empty"), "{reasons:?}");
     assert!(reasons[2].contains("not JSON"), "{reasons:?}");
@@ -160,7 +161,7 @@ async fn equal_seeds_give_equal_steps() {
     let pattern = hostile(Limits::pure());
     let order = async |seed| {
         let outcome = pattern.step(&view("order", seed)).await.unwrap();
-        (outcome.decisions.explanations[0].1.clone(), outcome.bill.fuel)
+        (outcome.decisions.explanations[0].why.clone(), outcome.bill.fuel)
     };
     assert_eq!(order(1).await, order(1).await);
     assert_ne!(order(1).await.0, order(2).await.0);
@@ -168,30 +169,20 @@ async fn equal_seeds_give_equal_steps() {
 
 #[tokio::test]
 async fn pages_of_any_size_show_the_same_run() {
-    let items: Vec<RunItem> = (0..2_500)
-        .map(|index| RunItem {
-            id: ItemId::new(format!("item-{index}")).unwrap(),
-            phase: ItemPhase::Succeeded,
-            state: "done".into(),
-            attempts: 2,
-            executor: "dispatch".into(),
-            depends_on: vec![],
-            verify_passed: None,
-            output_keys: vec![],
-            inputs: Default::default(),
-            attrs: Default::default(),
-        })
-        .collect();
+    let mut run = RunView { changed: vec![3, 5], ..RunView::default() };
+    for index in 0..2_500 {
+        let text = format!(
+            r#"{{"id":"item-{index}","executor":"x","inputs":{{}},"depends_on":[],"resourceLocks":[]}}"#
+        );
+        let spec = Arc::new(serde_json::from_str(&text).unwrap());
+        let item = RunItem::waiting(spec, vec![]);
+        run.push(RunItem { phase: ItemPhase::Succeeded, state: "done".into(), attempts: 2, ..item });
+    }
     let pattern = hostile(Limits::pure());
     for size in [1, 7, 1_024, 100_000] {
-        let view = RunView {
-            params_json: format!("count {size}"),
-            items: items.clone(),
-            changed: vec![3, 5],
-            ..RunView::default()
-        };
+        let view = RunView { params_json: format!("count {size}"), ..run.clone() };
         let outcome = pattern.step(&Arc::new(view)).await.unwrap();
-        assert_eq!(outcome.decisions.explanations[0].1, "2500 5000 2", "page of {size}");
+        assert_eq!(outcome.decisions.explanations[0].why, "2500 5000 2", "page of {size}");
     }
 }
 

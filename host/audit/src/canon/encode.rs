@@ -11,12 +11,13 @@ use pangolin_core::{
         RunSubmitted, Usage, VerifyResult,
     },
     ids::{Digest, ItemId},
+    pattern::{DecisionRecord, PatternFailure},
 };
 use thiserror::Error;
 
 use super::{
     INTEGER_MAX,
-    words::{class_text, isolation_text, outcome_text, quality_text, reason_text, status_text},
+    words::{class_text, isolation_text, outcome_text, policy_text, quality_text, reason_text, status_text},
 };
 
 /// Why an entry cannot be written.
@@ -119,7 +120,7 @@ impl Writer<'_> {
                 self.text("item", item.as_str());
                 self.kind(body);
             }
-            EntryBody::RunExtended { cause, items, document, explanation, plugin } => {
+            EntryBody::RunExtended { cause, items, document, explanation, plugin, supersedes: _, pins } => {
                 if let Some(cause) = cause {
                     self.text("cause", cause.as_str());
                 }
@@ -129,7 +130,13 @@ impl Writer<'_> {
                 }
                 self.items(items);
                 self.kind(body);
+                self.digest("pins", pins.as_ref());
                 self.digest("plugin", plugin.as_ref());
+            }
+            EntryBody::PatternDecided(record) => self.before_prev_decided(record, body),
+            EntryBody::PatternMoved { from, to: _, steps: _ } => {
+                self.digest("from", Some(from));
+                self.kind(body);
             }
             EntryBody::RunCancelled {} | EntryBody::RunClosed {} => self.kind(body),
             EntryBody::RunCompleted { outcome, counts } => {
@@ -146,9 +153,31 @@ impl Writer<'_> {
         if let EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } = body {
             self.digest("result", evidence.result.as_ref());
         }
+        if let EntryBody::PatternDecided(record) = body {
+            self.text("profile", &record.profile);
+        }
         self.text("run", run.as_str());
+        if let EntryBody::PatternDecided(record) = body {
+            self.integer("seed", record.seed.into());
+        }
         self.integer("seq", (*seq).into());
         match body {
+            EntryBody::RunExtended { supersedes, .. } => {
+                if !supersedes.is_empty() {
+                    self.id_map("supersedes", supersedes);
+                }
+                self.integer("v", (*v).into());
+            }
+            EntryBody::PatternDecided(record) => {
+                self.integer("step", record.step.into());
+                self.integer("v", (*v).into());
+                self.digest("view", Some(&record.view));
+            }
+            EntryBody::PatternMoved { from: _, to, steps } => {
+                self.integer("steps", (*steps).into());
+                self.digest("to", Some(to));
+                self.integer("v", (*v).into());
+            }
             EntryBody::ItemReconciled { status, evidence, .. } => self.after_seq(Some(*status), evidence, *v),
             EntryBody::ItemRetried { evidence, .. } => self.after_seq(None, evidence, *v),
             _ => self.integer("v", (*v).into()),
@@ -166,12 +195,16 @@ impl Writer<'_> {
             pins,
             base_commit,
             pattern,
+            pattern_id,
+            pattern_params,
+            graph,
             retry: _,
             open_ended,
         } = submitted;
         if let Some(commit) = base_commit {
             self.text("base_commit", commit);
         }
+        self.digest("graph", graph.as_ref());
         self.integer("items", (*items).into());
         self.text("kind", "run.submitted");
         self.text("log", log);
@@ -180,8 +213,51 @@ impl Writer<'_> {
             self.out.extend_from_slice(b",\"open_ended\":true");
         }
         self.digest("pattern", pattern.as_ref());
+        if let Some(id) = pattern_id {
+            self.text("pattern_id", id);
+        }
+        self.digest("pattern_params", pattern_params.as_ref());
         self.digest("pins", pins.as_ref());
         self.digest("plan", Some(plan));
+    }
+
+    fn before_prev_decided(&mut self, record: &DecisionRecord, body: &EntryBody) {
+        let DecisionRecord {
+            step: _,
+            component,
+            contract,
+            engine,
+            profile: _,
+            view: _,
+            seed: _,
+            now,
+            grant,
+            fuel,
+            peak_memory,
+            decisions,
+            closes,
+            failure,
+        } = record;
+        if *closes {
+            self.out.extend_from_slice(b",\"closes\":true");
+        }
+        self.digest("component", Some(component));
+        self.text("contract", contract);
+        self.digest("decisions", Some(decisions));
+        self.text("engine", engine);
+        if let Some(PatternFailure { code, message, policy }) = failure {
+            self.member("failure");
+            self.out.push(b'{');
+            self.text("code", code);
+            self.text("message", message);
+            self.text("policy", policy_text(*policy));
+            self.out.push(b'}');
+        }
+        self.integer("fuel", (*fuel).into());
+        self.digest("grant", grant.as_ref());
+        self.kind(body);
+        self.integer("now", (*now).into());
+        self.integer("peak_memory", (*peak_memory).into());
     }
 
     fn before_prev_attempt(
@@ -338,6 +414,16 @@ impl Writer<'_> {
             self.string(key);
             self.out.push(b':');
             value(self, content);
+        }
+        self.out.push(b'}');
+    }
+
+    /// Ids are ASCII, so the order of the map is the canonical one.
+    fn id_map(&mut self, name: &str, map: &BTreeMap<ItemId, ItemId>) {
+        self.member(name);
+        self.out.push(b'{');
+        for (key, value) in map {
+            self.text(key.as_str(), value.as_str());
         }
         self.out.push(b'}');
     }

@@ -1,6 +1,9 @@
 //! The words of the closed vocabularies, as serde writes them (a test holds the two against each other).
 
-use pangolin_core::entry::{FailureClass, FailureReason, FinalStatus, Isolation, RunOutcome, UsageQuality};
+use pangolin_core::{
+    entry::{FailureClass, FailureReason, FinalStatus, Isolation, RunOutcome, UsageQuality},
+    pattern::FailurePolicy,
+};
 
 pub(super) fn status_text(status: FinalStatus) -> &'static str {
     match status {
@@ -57,5 +60,13 @@ pub(super) fn quality_text(quality: UsageQuality) -> &'static str {
         UsageQuality::Partial => "partial",
         UsageQuality::Estimated => "estimated",
         UsageQuality::Missing => "missing",
+    }
+}
+
+pub(super) fn policy_text(policy: FailurePolicy) -> &'static str {
+    match policy {
+        FailurePolicy::Closed => "closed",
+        FailurePolicy::Open => "open",
+        FailurePolicy::Builtin => "builtin",
     }
 }

@@ -237,6 +237,8 @@ fn item_of(body: &EntryBody) -> Option<ItemId> {
         EntryBody::ItemSkipped { cause, .. } => Some(cause.clone()),
         EntryBody::RunExtended { cause, .. } => cause.clone(),
         EntryBody::RunSubmitted(_)
+        | EntryBody::PatternDecided(_)
+        | EntryBody::PatternMoved { .. }
         | EntryBody::RunCancelled {}
         | EntryBody::RunClosed {}
         | EntryBody::RunCompleted { .. } => None,

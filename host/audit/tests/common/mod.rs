@@ -90,6 +90,9 @@ impl Run {
             pins: None,
             base_commit: Some("4b825dc642cb6eb9a060e54bf8d69288fbee4904".to_owned()),
             pattern: None,
+            pattern_id: None,
+            pattern_params: None,
+            graph: None,
             retry: RetryPolicy::default(),
             open_ended: false,
         };

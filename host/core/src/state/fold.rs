@@ -162,6 +162,7 @@ impl RunState {
             EntryBody::RunExtended { items, cause, .. } => {
                 self.extended(items, cause.as_ref(), added.unwrap_or_default(), on)
             }
+            EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } => Ok(()),
             EntryBody::RunCancelled {} => {
                 if self.cancelled {
                     return Err(Violation::RunCancelled.into());

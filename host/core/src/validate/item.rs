@@ -28,6 +28,7 @@ const KNOWN: &[&str] = &[
     "image",
     "model",
     "budgetUsd",
+    "holdOnRed",
     "env",
 ];
 
@@ -107,6 +108,13 @@ pub(super) fn read(
         }
         Some(budget)
     });
+    let hold_on_red = object.optional("holdOnRed").is_some_and(|(at, value)| match value {
+        Value::Bool(hold) => hold,
+        other => {
+            report.wrong_type(&at, "true or false", &other);
+            false
+        }
+    });
     let env =
         object.optional("env").map(|(at, value)| fields::environment(value, &at, report)).unwrap_or_default();
     object.finish(KNOWN, report);
@@ -124,6 +132,7 @@ pub(super) fn read(
         image,
         model,
         budget_usd,
+        hold_on_red,
         env,
     };
     Some(Draft { item, depends_at })

@@ -29,6 +29,7 @@ pub(crate) fn item(id: &str) -> PlanItem {
         image: None,
         model: None,
         budget_usd: None,
+        hold_on_red: false,
         env: BTreeMap::new(),
     }
 }
@@ -74,6 +75,9 @@ pub(crate) fn submitted(plan: &Plan) -> EntryBody {
         pins: None,
         base_commit: None,
         pattern: None,
+        pattern_id: None,
+        pattern_params: None,
+        graph: None,
         retry: RetryPolicy { max_attempts: 2, base_ms: 1_000, cap_ms: 8_000, timeout_ms: 10_000 },
         open_ended: plan.open_ended,
     }))

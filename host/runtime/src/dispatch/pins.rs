@@ -10,6 +10,7 @@ use pangolin_core::{
     entry::RetryPolicy,
     ids::{Digest, ItemId},
     manifest::NamedDigest,
+    pattern::{RunItem, RunView},
     plan::{Plan, PlanItem},
     validate::{Finding, PlanContext, Severity, meant_input},
 };
@@ -18,7 +19,6 @@ use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     causes::causes,
 };
-use pangolin_plugin_host::{ItemPhase, RunItem, RunView};
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -170,24 +170,13 @@ impl RuntimeAdmission {
         let pattern = self.plugins.pattern(&queue.pattern).await.map_err(|error| causes(&error))?;
         let index: HashMap<&ItemId, u32> =
             (0u32..).zip(&plan.items).map(|(index, item)| (&item.id, index)).collect();
-        let item = |item: &PlanItem| RunItem {
-            id: item.id.clone(),
-            phase: ItemPhase::Waiting,
-            state: "pending".to_owned(),
-            attempts: 0,
-            executor: item.executor.clone(),
-            depends_on: item.depends_on.iter().filter_map(|from| index.get(from).copied()).collect(),
-            verify_passed: None,
-            output_keys: Vec::new(),
-            inputs: item.inputs.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-            attrs: BTreeMap::new(),
-        };
-        let view = Arc::new(RunView {
-            run_id: plan.id.to_string(),
-            params_json: "{}".to_owned(),
-            items: plan.items.iter().map(item).collect(),
-            ..RunView::default()
-        });
+        let mut view =
+            RunView { run_id: plan.id.to_string(), params_json: "{}".to_owned(), ..RunView::default() };
+        for item in &plan.items {
+            let depends_on = item.depends_on.iter().filter_map(|from| index.get(from).copied()).collect();
+            view.push(RunItem::waiting(Arc::new(item.clone()), depends_on));
+        }
+        let view = Arc::new(view);
         let outcome = match pattern.plan(&view).await.map_err(|error| causes(&error))? {
             Some(planned) => planned,
             None => pattern.step(&view).await.map_err(|error| causes(&error))?,

@@ -1,0 +1,300 @@
+//! What a pattern sees of a run and what it may decide: plain values, shared by the driver, the plugin host, replay and
+//! the mock host of the conformance suite.
+//!
+//! The contract itself is `wit/pangolin-pattern@1.1.0`. Digests of these values live in `pangolin-audit`; running a
+//! component lives in `pangolin-plugin-host`.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    ids::{Digest, ItemId},
+    plan::PlanItem,
+};
+
+/// Coarse state of an item: can one stop waiting, and did it work?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemPhase {
+    /// Not started.
+    Waiting,
+    /// Running, between attempts, or waiting for an answer.
+    Active,
+    /// Done.
+    Succeeded,
+    /// Ended without success.
+    Unsuccessful,
+}
+
+impl ItemPhase {
+    const fn number(self) -> usize {
+        match self {
+            Self::Waiting => 0,
+            Self::Active => 1,
+            Self::Succeeded => 2,
+            Self::Unsuccessful => 3,
+        }
+    }
+}
+
+/// One item as a pattern sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunItem {
+    /// As planned or as added.
+    pub spec: Arc<PlanItem>,
+    /// Coarse state.
+    pub phase: ItemPhase,
+    /// Exact state as text; open vocabulary, see the contract.
+    pub state: Cow<'static, str>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Indexes of the items it depends on, ascending.
+    pub depends_on: Vec<u32>,
+    /// Result of self-verify, when it ran.
+    pub verify_passed: Option<bool>,
+    /// Output paths, ascending.
+    pub output_keys: Vec<String>,
+    /// Further facts, see the contract.
+    pub attrs: BTreeMap<String, String>,
+}
+
+impl RunItem {
+    /// An item of which nothing has happened yet.
+    #[must_use]
+    pub fn waiting(spec: Arc<PlanItem>, depends_on: Vec<u32>) -> Self {
+        Self {
+            spec,
+            phase: ItemPhase::Waiting,
+            state: Cow::Borrowed("pending"),
+            attempts: 0,
+            depends_on,
+            verify_passed: None,
+            output_keys: Vec::new(),
+            attrs: BTreeMap::new(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &ItemId {
+        &self.spec.id
+    }
+}
+
+/// A run as a pattern sees it at one step. Kept between steps and brought up to date with what changed, so that a step
+/// costs what changed and not the size of the run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunView {
+    /// Run id.
+    pub run_id: String,
+    /// Number of the step; 0 is the one at admission.
+    pub tick: u64,
+    /// Milliseconds since the epoch, recorded with the step.
+    pub now_ms: u64,
+    /// Pinned per run, below 2^53: also what seeds the guest's hash maps.
+    pub seed: u64,
+    /// Parameters of the pattern (`queues.<q>.params`) as JSON text.
+    pub params_json: String,
+    /// Indexes of items that changed since the previous step, ascending.
+    pub changed: Vec<u32>,
+    /// Further facts, see the contract.
+    pub attrs: BTreeMap<String, String>,
+    items: Vec<RunItem>,
+    index: HashMap<ItemId, u32>,
+    counts: [u32; 4],
+}
+
+impl RunView {
+    /// All items in index order.
+    #[must_use]
+    pub fn items(&self) -> &[RunItem] {
+        &self.items
+    }
+
+    /// Position of an item.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.index.get(&ItemId::new(id).ok()?).copied()
+    }
+
+    /// How many items are in this phase.
+    #[must_use]
+    pub fn count(&self, phase: ItemPhase) -> u32 {
+        self.counts[phase.number()]
+    }
+
+    /// Appends an item and answers its index. An item whose id is there already takes that place.
+    pub fn push(&mut self, item: RunItem) -> u32 {
+        if let Some(index) = self.index.get(item.id()) {
+            let index = *index;
+            self.set(index, item);
+            return index;
+        }
+        let index = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        self.index.insert(item.id().clone(), index);
+        self.counts[item.phase.number()] += 1;
+        self.items.push(item);
+        index
+    }
+
+    /// Replaces the item at `index`, which must be there and have the same id.
+    pub fn set(&mut self, index: u32, item: RunItem) {
+        if let Some(slot) = self.items.get_mut(index as usize) {
+            self.counts[slot.phase.number()] -= 1;
+            self.counts[item.phase.number()] += 1;
+            *slot = item;
+        }
+    }
+}
+
+/// One item a pattern wants added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpawnSpec {
+    /// Id, new in the run.
+    pub id: ItemId,
+    /// The item exactly as in a plan, id included. Checked like a submitted one (`validate::parse_items`) before it is
+    /// added.
+    pub item: Map<String, Value>,
+    /// The ended item whose place it takes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub supersedes: Option<ItemId>,
+}
+
+/// Why an item was added, in the pattern's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explanation {
+    /// Item id.
+    pub item: String,
+    /// At most 4 KiB.
+    pub why: String,
+}
+
+/// An item of the submitted plan that is made to wait for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ordering {
+    /// The one that waits.
+    pub item: ItemId,
+    /// The one that it waits for.
+    pub after: ItemId,
+}
+
+/// What is wrong with a plan, in the planner's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFinding {
+    /// JSON pointer (RFC 6901) into the plan.
+    pub pointer: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+}
+
+/// An item that may be added later, for drawings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Possible {
+    /// Its id, or a pattern of ids such as `map-*`.
+    pub id: String,
+    /// What it would wait for: ids of items or of other possible ones.
+    pub after: Vec<String>,
+    /// When it would be added.
+    pub why: String,
+}
+
+/// What a pattern decided in one step. Its canonical JSON is what is sealed; empty members are left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Decisions {
+    /// Items to add, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub spawned: Vec<SpawnSpec>,
+    /// Why, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub explanations: Vec<Explanation>,
+    /// The pattern is done with this run and is not asked again.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub close: bool,
+    /// Planning only: added order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ordered: Vec<Ordering>,
+    /// Planning only: items whose red verify holds back what waits for them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub held: Vec<ItemId>,
+    /// Planning only: any finding rejects the plan, so a stored decision has none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub findings: Vec<PlanFinding>,
+    /// Planning only: for drawings, never stored.
+    #[serde(skip)]
+    pub possible: Vec<Possible>,
+}
+
+/// What every answer of a pattern was based on and what it cost; sealed as `pattern.decided`, so that anybody can
+/// execute the step again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Number of the step; 0 is the one at admission.
+    pub step: u64,
+    /// The component that was asked.
+    pub component: Digest,
+    /// Contract the host served, e.g. `pangolin:pattern@1.1.0`.
+    pub contract: String,
+    /// Engine, e.g. `wasmtime 48.0.8`.
+    pub engine: String,
+    /// Engine profile with its version, e.g. `pure/1`.
+    pub profile: String,
+    /// Digest of the view, see `pangolin-audit`: chained over the steps of the run.
+    pub view: Digest,
+    /// Seed of the run, below 2^53.
+    pub seed: u64,
+    /// What the pattern was told as the time (ms).
+    pub now: i64,
+    /// Fingerprint of the effective grant, when the plugin has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub grant: Option<Digest>,
+    /// Fuel used. A note: a different figure in a replay is no difference of the decision.
+    pub fuel: u64,
+    /// Largest linear memory in bytes. A note, like fuel.
+    pub peak_memory: u64,
+    /// Digest of the canonical JSON of the [`Decisions`]; a blob of these bytes exists.
+    pub decisions: Digest,
+    /// The pattern is not asked again for this run.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub closes: bool,
+    /// The step failed; its decisions are empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<PatternFailure>,
+}
+
+/// Why a step failed, and what the binding of the queue makes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatternFailure {
+    /// Code of the plugin host's closed vocabulary.
+    pub code: String,
+    /// One sentence, at most 2,000 bytes.
+    pub message: String,
+    /// The policy that applied.
+    pub policy: FailurePolicy,
+}
+
+/// What a failure of a plugin means for what it is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailurePolicy {
+    /// A failed pattern fails the run: nothing is added any more, what is in the graph goes on, the outcome is failed.
+    Closed,
+    /// The run goes on without the plugin.
+    Open,
+    /// The plugin that ships under the configured id takes over, from this step on (the next record names it).
+    Builtin,
+}
