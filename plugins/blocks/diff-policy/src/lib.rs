@@ -1,0 +1,1 @@
+//! Holds a change against rules about paths, size and kinds of files.

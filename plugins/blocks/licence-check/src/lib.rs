@@ -1,0 +1,1 @@
+//! Lists new dependencies and holds their licences against rules.

@@ -1,0 +1,1 @@
+//! Finds credentials in what an agent wrote.

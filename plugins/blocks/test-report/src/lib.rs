@@ -1,0 +1,1 @@
+//! Turns test reports into a verdict.
