@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{CanonError, EncodeError, check, encode_entry, first_difference};
 
 /// Every `kind` this version understands. A test holds it against [`EntryBody::kind`].
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 13] = [
     "run.submitted",
     "item.fired",
     "item.reconciled",
@@ -20,6 +20,8 @@ const KINDS: [&str; 11] = [
     "item.denied",
     "item.cancelled",
     "run.extended",
+    "pattern.decided",
+    "pattern.moved",
     "run.cancelled",
     "run.closed",
     "run.completed",
