@@ -12,6 +12,7 @@ mod exit;
 mod files;
 mod format;
 mod printer;
+mod render;
 mod table;
 mod watch;
 

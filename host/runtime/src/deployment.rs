@@ -2,6 +2,7 @@
 
 mod init;
 mod one_off;
+mod preview;
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,6 +52,7 @@ use crate::{
 
 pub use init::{InitOptions, InitReport, init};
 pub use one_off::DispatchRequest;
+pub use preview::Preview;
 
 /// Largest blob that is loaded into memory for people and bundles.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use pangolin_core::ids::RunId;
 
 use super::{Actor, ItemTarget, Target};
@@ -29,6 +29,17 @@ Exit codes: 0 valid, 1 invalid.")]
         #[arg(long)]
         queue: Option<String>,
     },
+    /// Draw the graph of a plan, with what its pattern may add
+    #[command(after_help = "Nothing is stored or submitted. Possible items are those that the queue's pattern may add while the run
+goes on, for example fix rounds. Item outcomes decide which of them come.
+
+Formats: text (default), svg, mermaid, dot; --json prints nodes and edges.
+
+Examples:
+  pangolin orch render plan.json
+  pangolin orch render plan.json --format svg --out plan.svg
+  pangolin orch render plan.json --queue ci --format mermaid")]
+    Render(Render),
     /// Submit a plan; prints the run id on stdout and the admission receipt on stderr
     #[command(
         after_help = "Does not wait for the run. The receipt proves that the run is in the deployment log; without a
@@ -106,6 +117,37 @@ Examples:
   pangolin orch logs fanout-1/edit-alpha --attempt 1 --stderr
   pangolin orch logs fanout-1/edit-alpha --events | jq .")]
     Logs(Logs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Render {
+    /// Plan file, - for stdin
+    pub(crate) plan: PathBuf,
+    /// Queue instead of the plan's own
+    #[arg(long)]
+    pub(crate) queue: Option<String>,
+    /// How to draw
+    #[arg(long, value_enum, default_value_t = RenderFormat::Text)]
+    pub(crate) format: RenderFormat,
+    /// File instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// ASCII instead of symbols
+    #[arg(long)]
+    pub(crate) ascii: bool,
+}
+
+/// How `orch render` draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RenderFormat {
+    /// A table by level
+    Text,
+    /// A drawing
+    Svg,
+    /// Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
 }
 
 #[derive(Debug, Args)]

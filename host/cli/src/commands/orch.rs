@@ -3,6 +3,7 @@
 mod audit;
 mod logs;
 mod plan;
+mod render;
 mod serve;
 mod status;
 
@@ -26,6 +27,7 @@ pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
     match verb {
         Orch::Serve => serve::run(context).await,
         Orch::Validate { plan, queue } => plan::validate(context, &plan, queue.as_deref()).await,
+        Orch::Render(args) => render::run(context, args).await,
         Orch::Submit(args) => plan::submit(context, args).await,
         Orch::Runs { active } => status::runs(context, active).await,
         Orch::Status { run, ascii } => status::status(context, run, ascii).await,

@@ -140,7 +140,7 @@ fn name(plan: &Path) -> String {
     if plan == Path::new("-") { "the plan".to_owned() } else { plan.display().to_string() }
 }
 
-fn invalid(plan: &Path, findings: &[Finding]) -> CliError {
+pub(super) fn invalid(plan: &Path, findings: &[Finding]) -> CliError {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     CliError::new(
         Exit::Failed,
