@@ -4,6 +4,8 @@
 //! The contract itself is `wit/pangolin-pattern@1.1.0`. Digests of these values live in `pangolin-audit`; running a
 //! component lives in `pangolin-plugin-host`.
 
+mod amend;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -12,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use amend::{AmendError, apply_plan_decisions};
 
 use crate::{
     ids::{Digest, ItemId},
