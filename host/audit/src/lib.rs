@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod canon;
 pub mod chain;
 pub mod checkpoint;
+pub mod decision;
 pub mod log;
 pub mod merkle;
 pub mod note;

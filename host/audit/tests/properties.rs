@@ -230,11 +230,11 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
     let failure =
         (text(), text(), policy).prop_map(|(code, message, policy)| PatternFailure { code, message, policy });
     let digests = (digest(), digest(), digest(), option::of(digest()));
-    let numbers = (count(), count(), integer(), count(), count());
+    let numbers = (count(), count(), count(), integer(), count(), count());
     (digests, numbers, (text(), text(), text()), any::<bool>(), option::of(failure)).prop_map(
         |(
             (component, view, decisions, grant),
-            (step, seed, now, fuel, peak_memory),
+            (step, seen, seed, now, fuel, peak_memory),
             (contract, engine, profile),
             closes,
             failure,
@@ -245,6 +245,7 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
             engine,
             profile,
             view,
+            seen,
             seed,
             now,
             grant,

@@ -259,6 +259,9 @@ pub struct DecisionRecord {
     pub profile: String,
     /// Digest of the view, see `pangolin-audit`: chained over the steps of the run.
     pub view: Digest,
+    /// Entries of the run that the view is the fold of: 0 at admission, else the view was taken after entry `seen - 1`.
+    /// Entries between that one and the record were written while the pattern was thinking and belong to the next step.
+    pub seen: u64,
     /// Seed of the run, below 2^53.
     pub seed: u64,
     /// What the pattern was told as the time (ms).

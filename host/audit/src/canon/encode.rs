@@ -159,6 +159,7 @@ impl Writer<'_> {
         self.text("run", run.as_str());
         if let EntryBody::PatternDecided(record) = body {
             self.integer("seed", record.seed.into());
+            self.integer("seen", record.seen.into());
         }
         self.integer("seq", (*seq).into());
         match body {
@@ -229,6 +230,7 @@ impl Writer<'_> {
             engine,
             profile: _,
             view: _,
+            seen: _,
             seed: _,
             now,
             grant,
