@@ -1,6 +1,6 @@
 //! The bundle: one file with everything that an offline verifier needs. This module is the only reader and writer.
 //!
-//! A bundle is one canonical JSON object (RFC 8785, no white space, no final newline), schema version 1:
+//! A bundle is one canonical JSON object (RFC 8785, no white space, no final newline):
 //!
 //! | member | content |
 //! | --- | --- |
@@ -13,28 +13,59 @@
 //! | `log` | `{admit, checkpoint, origin, seal}`: the run's leaves of the deployment log with inclusion proofs |
 //! | `objects` | digest → base64 of the bytes |
 //! | `run` | run id |
-//! | `schemaVersion` | 1 |
+//! | `schemaVersion` | 1 or 2, see below |
 //!
 //! Nothing is uncovered: `digest` covers every byte against accidents; against an adversary the entries, log leaves
 //! and both checkpoints are under the deployment's signature, objects are under the entries' digests, `anchor`
 //! repeats the sealed log leaf, and every object and external digest must be referred to by an entry. Only the sizes
 //! in `external` and the choice of what is embedded are the exporter's word.
+//!
+//! # Versions
+//!
+//! Version 2 has no other form than version 1. It says that entries are about patterns: they have the kinds
+//! `pattern.decided` or `pattern.moved`, or one of the members `pattern_id`, `pattern_params`, `graph` (`run.submitted`),
+//! `supersedes`, `pins` (`run.extended`). A program that knows version 1 only would take such a member for an
+//! alteration and accuse a good record; so it is told that it cannot judge. Everything else stays version 1. Which of
+//! the two a bundle must have follows from its entries, and the verifier checks that.
+//!
+//! With version 2 came further roles of objects: amended plan, parameters, decisions, pins of added items, and the
+//! components that decided. Components travel in the bundle up to [`COMPONENT_BYTES_MAX`]; larger ones are external,
+//! and a replay then names the digest that it lacks.
 
 mod build;
 
 use std::{collections::BTreeMap, io};
 
-use pangolin_core::ids::{Digest, RunId};
+use pangolin_core::{
+    entry::{EntryBody, RunSubmitted},
+    ids::{Digest, RunId},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::canon::{CanonError, INTEGER_MAX, to_vec};
 
-pub use build::{BundleBuilder, BundleError, LeafEvidence, LogEvidence, OBJECT_BYTES_MAX, Placement, Wanted};
+pub use crate::refs::{COMPONENT_BYTES_MAX, OBJECT_BYTES_MAX};
+pub use build::{BundleBuilder, BundleError, LeafEvidence, LogEvidence, Placement, Wanted};
 
-/// Version of the bundle format.
-pub const BUNDLE_VERSION: u32 = 1;
+/// Newest version of the bundle format.
+pub const BUNDLE_VERSION: u32 = 2;
+
+/// Lowest version of the bundle format whose readers understand this entry.
+#[must_use]
+pub fn version_for(body: &EntryBody) -> u32 {
+    let about_patterns = match body {
+        EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } => true,
+        EntryBody::RunSubmitted(submitted) => {
+            let RunSubmitted { pattern_id, pattern_params, graph, .. } = &**submitted;
+            pattern_id.is_some() || pattern_params.is_some() || graph.is_some()
+        }
+        EntryBody::RunExtended { supersedes, pins, .. } => !supersedes.is_empty() || pins.is_some(),
+        _ => false,
+    };
+    if about_patterns { 2 } else { 1 }
+}
 
 /// Why bytes are not a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -66,7 +97,7 @@ pub enum FormatError {
         digest: Digest,
     },
     /// Written by a newer Pangolin.
-    #[error("bundle schema version {found}, this program understands 1; verify with a newer pangolin")]
+    #[error("bundle schema version {found}, this program understands up to 2; verify with a newer pangolin")]
     Newer {
         /// The version.
         found: u64,
@@ -169,7 +200,7 @@ pub struct Bundle<'a> {
     pub objects: BTreeMap<Digest, &'a str>,
     /// The run.
     pub run: RunId,
-    /// [`BUNDLE_VERSION`].
+    /// Between 1 and [`BUNDLE_VERSION`].
     pub schema_version: u32,
 }
 
@@ -201,7 +232,7 @@ impl<'a> Bundle<'a> {
         if serde_json::to_writer(&mut compare, &bundle).is_err() || compare.at != bytes.len() {
             return Err(FormatError::NotCanonical { byte: compare.at });
         }
-        if bundle.schema_version != BUNDLE_VERSION && bundle.digest == bundle.digest_of(bytes) {
+        if bundle.schema_version > BUNDLE_VERSION && bundle.digest == bundle.digest_of(bytes) {
             return Err(FormatError::Newer { found: bundle.schema_version.into() });
         }
         Ok(bundle)

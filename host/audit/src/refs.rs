@@ -8,12 +8,19 @@ use pangolin_core::{
     manifest::DispatchManifest,
 };
 
+/// Objects larger than this are listed as external, unless the record is incomplete without their bytes.
+pub const OBJECT_BYTES_MAX: usize = 1 << 20;
+
+/// Components that decided are embedded up to this size (20 MiB): everything that a plugin host accepts without its
+/// operator's leave, interpreters of other languages included.
+pub const COMPONENT_BYTES_MAX: usize = 20 << 20;
+
 /// What a referenced object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Something a manifest names: envelope, artifact, adapter, input.
     ManifestPart,
-    /// A component that decided (pattern).
+    /// A component that the run is bound to (pattern), whether it was asked or not.
     Component,
     /// An output file.
     Output,
@@ -25,12 +32,20 @@ pub enum Role {
     Patch,
     /// A result record.
     Result,
+    /// A component that decided (pattern): whoever wants to repeat a decision needs it.
+    Decider,
     /// A dispatch manifest.
     Manifest,
+    /// Parameters of the pattern.
+    Params,
+    /// What a pattern decided in one step.
+    Decisions,
     /// Items added to the run.
     Items,
-    /// The list of artifacts the run is pinned to.
+    /// The list of artifacts the run or added items are pinned to.
     Pins,
+    /// The plan as the pattern amended it.
+    Graph,
     /// The plan as submitted.
     Plan,
 }
@@ -51,9 +66,28 @@ impl Role {
     #[must_use]
     pub const fn need(self) -> Need {
         match self {
-            Self::Plan | Self::Pins | Self::Items | Self::Manifest => Need::Embedded,
-            Self::Result | Self::Patch | Self::Transcript | Self::Events | Self::Output => Need::Listed,
+            Self::Plan
+            | Self::Graph
+            | Self::Pins
+            | Self::Items
+            | Self::Decisions
+            | Self::Params
+            | Self::Manifest => Need::Embedded,
+            Self::Decider | Self::Result | Self::Patch | Self::Transcript | Self::Events | Self::Output => {
+                Need::Listed
+            }
             Self::Component | Self::ManifestPart => Need::Optional,
+        }
+    }
+
+    /// Largest object of this role that is embedded, in bytes; larger ones are listed as external. `None`: always
+    /// embedded.
+    #[must_use]
+    pub const fn embed_bytes_max(self) -> Option<usize> {
+        match (self, self.need()) {
+            (_, Need::Embedded) => None,
+            (Self::Decider, _) => Some(COMPONENT_BYTES_MAX),
+            (_, Need::Listed | Need::Optional) => Some(OBJECT_BYTES_MAX),
         }
     }
 
@@ -68,6 +102,10 @@ impl Role {
             Self::Transcript => "transcript",
             Self::Patch => "patch",
             Self::Result => "result record",
+            Self::Decider => "component that decided",
+            Self::Params => "parameters",
+            Self::Decisions => "decisions",
+            Self::Graph => "amended plan",
             Self::Manifest => "manifest",
             Self::Items => "added items",
             Self::Pins => "pins",
@@ -103,8 +141,8 @@ impl References {
                 add(Some(submitted.plan), Role::Plan);
                 add(submitted.pins, Role::Pins);
                 add(submitted.pattern, Role::Component);
-                add(submitted.pattern_params, Role::Items);
-                add(submitted.graph, Role::Items);
+                add(submitted.pattern_params, Role::Params);
+                add(submitted.graph, Role::Graph);
             }
             EntryBody::ItemFired { manifest, .. } => add(*manifest, Role::Manifest),
             EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
@@ -123,12 +161,13 @@ impl References {
                 add(*plugin, Role::Component);
             }
             EntryBody::PatternDecided(record) => {
-                add(Some(record.decisions), Role::Items);
-                add(Some(record.component), Role::Component);
+                add(Some(record.decisions), Role::Decisions);
+                add(Some(record.component), Role::Decider);
             }
             EntryBody::PatternMoved { from, to, .. } => {
                 add(Some(*from), Role::Component);
-                add(Some(*to), Role::Component);
+                // The entry claims that it gave the same answers: to check that, one needs it.
+                add(Some(*to), Role::Decider);
             }
             EntryBody::ItemSkipped { .. }
             | EntryBody::ItemDenied { .. }

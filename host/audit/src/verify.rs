@@ -13,7 +13,7 @@ mod seals;
 use pangolin_core::{entry::RunSubmitted, ids::Digest};
 
 use crate::{
-    bundle::{BUNDLE_VERSION, Bundle, FormatError},
+    bundle::{Bundle, FormatError},
     note::{NoteError, VerifierKey},
     report::{Check, Claim, KeyUsed, REPORT_VERSION, Report, Verdict},
 };
@@ -62,7 +62,7 @@ pub fn verify_bundle(bytes: &[u8], trust: &Trust) -> Report {
         CheckName::Time,
         Check::not_applicable("times are asserted by the orchestrator; no outside clock vouches for them"),
     );
-    format(&bundle, bytes, &mut findings);
+    format(&bundle, bytes, &walk, &mut findings);
     assemble(&bundle, key, walk, findings, trust)
 }
 
@@ -115,29 +115,24 @@ fn choose_key(bundle: &Bundle<'_>, trust: &Trust, findings: &mut Findings) -> Op
     Some(embedded)
 }
 
-/// The bundle's own digest. Last, because a more telling check has usually named the place by now.
-fn format(bundle: &Bundle<'_>, bytes: &[u8], findings: &mut Findings) {
+/// The bundle's own digest and version. Last, because a more telling check has usually named the place by now.
+fn format(bundle: &Bundle<'_>, bytes: &[u8], walk: &entries::Walk, findings: &mut Findings) {
     let computed: Digest = bundle.digest_of(bytes);
-    if computed == bundle.digest {
-        findings.pass(
-            CheckName::Format,
-            format!("canonical JSON, schema version {BUNDLE_VERSION}, all bytes covered"),
-        );
+    let (found, needed) = (bundle.schema_version, walk.bundle_version);
+    let version_fits = found == needed || (walk.unknown_kinds > 0 && found > needed) || !walk.complete;
+    if computed == bundle.digest && version_fits {
+        findings
+            .pass(CheckName::Format, format!("canonical JSON, schema version {found}, all bytes covered"));
         return;
     }
-    let (place, hint) = if bundle.schema_version != BUNDLE_VERSION {
-        ("schemaVersion", "the schema version was altered")
-    } else {
-        (
-            "digest",
-            "only the bundle's digest, or a size in `external`, can be wrong when no other check fails",
-        )
-    };
-    findings.fail(
-        CheckName::Format,
-        place,
-        format!("content has digest {computed}, the bundle says {}; {hint}", bundle.digest),
-    );
+    if !version_fits {
+        let detail =
+            format!("the schema version was altered: these entries need version {needed}, not {found}");
+        return findings.fail(CheckName::Format, "schemaVersion", detail);
+    }
+    let hint = "only the bundle's digest, or a size in `external`, can be wrong when no other check fails";
+    let detail = format!("content has digest {computed}, the bundle says {}; {hint}", bundle.digest);
+    findings.fail(CheckName::Format, "digest", detail);
 }
 
 fn assemble(

@@ -10,15 +10,12 @@ use pangolin_core::{
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{Anchor, BUNDLE_VERSION, Bundle, LogLeaf, LogPart};
+use super::{Anchor, Bundle, LogLeaf, LogPart, version_for};
 use crate::{
     canon::{DecodeError, INTEGER_MAX, decode_entry},
     note::{Note, VerifierKey},
     refs::{Need, References, Role},
 };
-
-/// Objects larger than this are listed as external, unless the record is incomplete without their bytes.
-pub const OBJECT_BYTES_MAX: usize = 1 << 20;
 
 /// Why a bundle cannot be built.
 #[derive(Debug, Error)]
@@ -130,6 +127,7 @@ pub struct BundleBuilder {
     references: References,
     objects: BTreeMap<Digest, String>,
     external: BTreeMap<Digest, u64>,
+    schema_version: u32,
 }
 
 impl BundleBuilder {
@@ -140,15 +138,20 @@ impl BundleBuilder {
     pub fn new(run: RunId, records: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, BundleError> {
         let mut entries = Vec::new();
         let mut references = References::default();
+        let mut schema_version = 1;
         for (seq, record) in records.into_iter().enumerate() {
             match decode_entry(&record) {
-                Ok(entry) => references.add_entry(&entry),
+                Ok(entry) => {
+                    references.add_entry(&entry);
+                    schema_version = schema_version.max(version_for(&entry.body));
+                }
                 Err(DecodeError::UnknownKind(_)) => {}
                 Err(source) => return Err(BundleError::Entry { run, seq, source }),
             }
             entries.push(raw(record, || format!("entry {seq} of run {run}"))?);
         }
-        Ok(Self { run, entries, references, objects: BTreeMap::new(), external: BTreeMap::new() })
+        let (objects, external) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { run, entries, references, objects, external, schema_version })
     }
 
     /// What is referred to and neither embedded nor listed yet, by digest. Adding a manifest can add optional ones.
@@ -160,14 +163,15 @@ impl BundleBuilder {
         missing.map(|(digest, role, seq)| Wanted { digest: *digest, role, need: role.need(), seq }).collect()
     }
 
-    /// Adds an object's bytes. Large ones that are not essential are listed as external instead.
+    /// Adds an object's bytes. Large ones that are not essential are listed as external instead
+    /// ([`Role::embed_bytes_max`]).
     ///
     /// # Errors
     /// [`BundleError::NotReferenced`].
     pub fn add_object(&mut self, bytes: &[u8]) -> Result<Placement, BundleError> {
         let digest = Digest::of(bytes);
         let (role, seq) = self.references.get(&digest).ok_or(BundleError::NotReferenced(digest))?;
-        if role.need() != Need::Embedded && bytes.len() > OBJECT_BYTES_MAX {
+        if role.embed_bytes_max().is_some_and(|max| bytes.len() > max) {
             self.add_external(digest, bytes.len() as u64)?;
             return Ok(Placement::External);
         }
@@ -241,7 +245,7 @@ impl BundleBuilder {
             },
             objects: self.objects.iter().map(|(digest, text)| (*digest, text.as_str())).collect(),
             run: self.run,
-            schema_version: BUNDLE_VERSION,
+            schema_version: self.schema_version,
         };
         let write = |bundle: &Bundle<'_>| {
             serde_json::to_vec(bundle)

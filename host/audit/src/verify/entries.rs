@@ -14,7 +14,7 @@ use super::{
     objects::{Lookup, Objects},
 };
 use crate::{
-    bundle::Bundle,
+    bundle::{Bundle, version_for},
     canon::{DecodeError, UnknownEntry, decode_entry},
     checkpoint::Checkpoint,
     merkle::{Frontier, leaf_hash},
@@ -41,6 +41,8 @@ pub(super) struct Walk {
     pub(super) manifests_missing: bool,
     /// Entries of unknown kinds.
     pub(super) unknown_kinds: u64,
+    /// Version of the bundle format that the entries need.
+    pub(super) bundle_version: u32,
     /// Outcome in `run.completed`.
     pub(super) outcome: Option<RunOutcome>,
     /// For display.
@@ -125,7 +127,7 @@ fn read(bytes: &[u8]) -> Result<Read, DecodeError> {
 
 /// Goes over the entries.
 pub(super) fn walk(bundle: &Bundle<'_>, objects: &Objects<'_>, findings: &mut Findings) -> Walk {
-    let mut walk = Walk::default();
+    let mut walk = Walk { bundle_version: 1, ..Walk::default() };
     let mut attempts = Attempts::default();
     let mut history = History::default();
     let mut head = None;
@@ -171,6 +173,7 @@ pub(super) fn walk(bundle: &Bundle<'_>, objects: &Objects<'_>, findings: &mut Fi
             }
             Read::Known(entry) => {
                 walk.references.add_entry(&entry);
+                walk.bundle_version = walk.bundle_version.max(version_for(&entry.body));
                 attempts.entry(&entry, objects, &mut walk, findings);
                 history.entry(&entry, objects, findings);
                 let (kind, item) = (entry.body.kind().to_owned(), item_of(&entry.body));

@@ -76,7 +76,7 @@ fn one_changed_byte_in_any_region_is_found_and_named() {
     let regions = regions(&text);
     // The walk is right: the places it names hold what it says.
     let schema = regions.iter().find(|(name, _)| name == "/schemaVersion").expect("schemaVersion").1;
-    assert_eq!(text.as_bytes()[schema], b'1');
+    assert!(matches!(text.as_bytes()[schema], b'1' | b'2'));
     for part in [
         "/anchor/",
         "/checkpoint",
