@@ -31,8 +31,15 @@ fn main() -> ExitCode {
     // Before anything else: a supervisor must stay small and must not share the setup of the other verbs. It is not a
     // verb of the command line either: clap suggests and completes hidden ones too.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == pangolin_worker_process::SUPERVISE_COMMAND) {
-        return commands::supervise(arguments.collect());
+    match arguments.next() {
+        Some(first) if first == pangolin_worker_process::SUPERVISE_COMMAND => {
+            return commands::supervise(arguments.collect());
+        }
+        // The bounded child in which plugins are compiled.
+        Some(first) if first == pangolin_plugin_host::COMPILE_COMMAND => {
+            return pangolin_plugin_host::compile_main(arguments);
+        }
+        _ => {}
     }
     let Cli { global, verb } = Cli::parse();
     init_log(global.verbose);

@@ -13,7 +13,7 @@ use crate::{
         pangolin::base::types::Fault,
     },
     cache::LoadedFrom,
-    call::{Bill, Call},
+    call::{Bill, Call, CallRecord},
     engine::{Loaded, PluginHost, Profile},
     failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
     limits::Limits,
@@ -133,6 +133,17 @@ impl AdapterComponent {
     /// # Errors
     /// As [`Self::prepare`].
     pub async fn prepare_with_bill(&self, task: &AdapterTask) -> Result<(LaunchPlan, Bill), PluginError> {
+        self.prepare_recorded(task).await.map(|(plan, record)| (plan, record.bill))
+    }
+
+    /// Like [`Self::prepare`], with what it cost and said.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub async fn prepare_recorded(
+        &self,
+        task: &AdapterTask,
+    ) -> Result<(LaunchPlan, CallRecord), PluginError> {
         let task = Arc::new(task.clone());
         let draft = PlanDraft::new(Arc::clone(&task), self.digest, &self.limits);
         let mut call = self.call()?;
@@ -152,7 +163,7 @@ impl AdapterComponent {
             .await?;
         answer.map_err(|fault| call.fail(from_guest(fault)))?;
         let plan = draft.finish().map_err(|failure| call.fail(failure))?;
-        Ok((plan, call.bill()))
+        Ok((plan, call.record()))
     }
 
     /// Reads a recorded transcript. Never fails: when the adapter does, the report says so in `fault`, with quality
@@ -178,16 +189,27 @@ impl AdapterComponent {
         chunks: impl IntoIterator<Item = (Channel, &'a [u8])>,
         exit: ExitInfo,
     ) -> AdapterReport {
+        self.read_recorded(task, chunks, exit).await.0
+    }
+
+    /// Like [`Self::read_chunks`], with what it cost and said; `None` when it could not even start.
+    pub async fn read_recorded<'a>(
+        &self,
+        task: &AdapterTask,
+        chunks: impl IntoIterator<Item = (Channel, &'a [u8])>,
+        exit: ExitInfo,
+    ) -> (AdapterReport, Option<CallRecord>) {
+        let failed = |fault: PluginError| {
+            let record = fault.call.as_deref().cloned();
+            (ReportDraft::new(&self.limits).finish_failed(fault), record)
+        };
         let mut call = match self.call() {
             Ok(call) => call,
-            Err(fault) => return ReportDraft::new(&self.limits).finish_failed(fault),
+            Err(fault) => return failed(fault),
         };
         let sink = match call.store.data_mut().table.push(ReportDraft::new(&self.limits)) {
             Ok(sink) => sink,
-            Err(error) => {
-                let fault = call.fail(Failure::HostError { problem: error.to_string() });
-                return ReportDraft::new(&self.limits).finish_failed(fault);
-            }
+            Err(error) => return failed(call.fail(Failure::HostError { problem: error.to_string() })),
         };
         let task = TaskView(Arc::new(task.clone()));
         let (pre, rep) = (&self.pre, sink.rep());
@@ -204,14 +226,14 @@ impl AdapterComponent {
         };
         let draft = match call.store.data_mut().table.delete(sink) {
             Ok(draft) => draft,
-            Err(error) => {
-                let fault = call.fail(Failure::HostError { problem: error.to_string() });
-                return ReportDraft::new(&self.limits).finish_failed(fault);
-            }
+            Err(error) => return failed(call.fail(Failure::HostError { problem: error.to_string() })),
         };
         match fault {
-            None => draft.finish(),
-            Some(fault) => draft.finish_failed(fault),
+            None => (draft.finish(), Some(call.record())),
+            Some(fault) => {
+                let record = fault.call.as_deref().cloned();
+                (draft.finish_failed(fault), record)
+            }
         }
     }
 }
@@ -244,7 +266,10 @@ async fn read<'a>(
         timed_out: exit.timed_out,
         truncated: exit.truncated,
     };
-    reader_api.call_finish(&mut *store, reader, exit, Resource::new_borrow(report)).await
+    let answer = reader_api.call_finish(&mut *store, reader, exit, Resource::new_borrow(report)).await?;
+    // Its destructor is guest code too: what it still reports counts, and so does a trap in it.
+    reader.resource_drop_async(&mut *store).await?;
+    Ok(answer)
 }
 
 fn link(loaded: &mut Loaded) -> wasmtime::Result<RuntimeAdapterPre<CallState>> {

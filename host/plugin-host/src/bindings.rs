@@ -44,3 +44,22 @@ pub(crate) mod planner {
         },
     });
 }
+
+pub(crate) mod block {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/pangolin-base@1.0.0", "../../wit/pangolin-block@1.0.0"],
+        world: "pangolin:block/block-full",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "pangolin:base/types": crate::bindings::adapter::pangolin::base::types,
+            "pangolin:base/log": crate::bindings::adapter::pangolin::base::log,
+            "pangolin:block/stage.input": crate::block::BlockInput,
+            "pangolin:block/stage.output": crate::block::BlockOutput,
+            "pangolin:block/stage.artifact-writer": crate::block_stage::ArtifactWriter,
+            "pangolin:block/exec.command": crate::block_exec::CommandDraft,
+            "pangolin:block/fetch.request": crate::block_fetch::RequestDraft,
+            "pangolin:block/fetch.response": crate::block_fetch::ResponseView,
+        },
+    });
+}

@@ -2,29 +2,37 @@
 //! this installation. A file that does not fit (other engine, other bytes, wrong MAC) is rebuilt, never run.
 //!
 //! Format of a file `<component sha256>-<profile>-<engine>.aot`: 8 bytes magic, 32 bytes HMAC-SHA256, native code.
-//! The MAC covers the magic, the profile, the engine's compatibility hash, the component's digest and the code.
+//! The MAC covers the magic, engine version, profile id and target (as one digest), the component's digest and the
+//! code. Files are written beside their place and renamed, so any number of processes may share a directory.
 
 use std::{
     fs::{self, OpenOptions},
-    hash::{Hash, Hasher},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use hmac::{Hmac, KeyInit, Mac};
 use pangolin_core::ids::Digest;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use wasmtime::{Engine, component::Component};
 
-use crate::{engine::Profile, failure::Failure};
+use crate::{
+    compile::{self, CODE_BYTES_MAX, Compiler, not_compiled},
+    engine::{Profile, TARGET, engine_id},
+    failure::Failure,
+};
 
-const MAGIC: &[u8; 8] = b"PNGAOT1\n";
+const MAGIC: &[u8; 8] = b"PNGAOT2\n";
 const MAC_BYTES: usize = 32;
 
-/// Largest compiled file in bytes: a 20 MB component becomes about 70 MB of code.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Largest file in bytes.
+const FILE_BYTES_MAX: u64 = CODE_BYTES_MAX + 4096;
 
 /// Key of this installation. It never leaves the machine and is not printable.
 #[derive(Clone)]
@@ -95,23 +103,49 @@ pub enum LoadedFrom {
     Rebuilt,
 }
 
+/// What [`PluginHost::sweep_cache`](crate::PluginHost::sweep_cache) did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Files removed.
+    pub removed: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Age from which a temporary file has no writer any more.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60 * 60);
+
 /// A directory of compiled components.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
     key: CacheKey,
+    compiler: Compiler,
+    /// One compilation at a time: each may take gigabytes.
+    compiling: Mutex<()>,
 }
 
 impl Cache {
     /// Opens the cache; creates `dir` with mode 0700.
     ///
     /// # Errors
-    /// [`Failure::HostError`] names the directory.
+    /// [`Failure::HostError`] names the directory; [`Failure::Integrity`] when others may write to it.
     pub fn open(dir: &Path, key: CacheKey) -> Result<Self, Failure> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-            Failure::HostError { problem: format!("plugin cache {}: {error}", dir.display()) }
-        })?;
-        Ok(Self { dir: dir.to_owned(), key })
+        let problem = |error: io::Error| Failure::HostError {
+            problem: format!("plugin cache {}: {error}", dir.display()),
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(problem)?;
+        if fs::metadata(dir).map_err(problem)?.permissions().mode() & 0o022 != 0 {
+            let name = dir.display();
+            return Err(Failure::Integrity {
+                problem: format!("others may write to the plugin cache {name}; run `chmod 700 {name}`"),
+            });
+        }
+        Ok(Self { dir: dir.to_owned(), key, compiler: Compiler::default(), compiling: Mutex::default() })
+    }
+
+    pub(crate) fn with_compiler(self, compiler: Compiler) -> Self {
+        Self { compiler, ..self }
     }
 
     /// The compiled component, from disk when there is an authentic file, else compiled and stored. That it cannot
@@ -123,69 +157,118 @@ impl Cache {
         digest: &Digest,
         wasm: &[u8],
     ) -> Result<(Component, LoadedFrom), Failure> {
-        let identity = engine_identity(engine);
-        let engine_short = &identity.hex()[..16];
-        let path = self.dir.join(format!("{}-{}-{engine_short}.aot", digest.hex(), profile.name()));
-        let mac = self.mac(profile, &identity, digest);
+        let path = self.dir.join(format!("{}-{}", digest.hex(), suffix(profile)));
+        let mac = self.mac(profile, digest);
         let mut from = LoadedFrom::Compiled;
-        match read(&path) {
-            Ok(file) => match load(engine, mac.clone(), &file) {
-                Ok(component) => return Ok((component, LoadedFrom::Cache)),
-                Err(reason) => {
-                    tracing::warn!(path = %path.display(), reason, "compiled plugin is rebuilt");
-                    from = LoadedFrom::Rebuilt;
-                }
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be read"),
+        if let Some(component) = stored(&path, engine, &mac, &mut from) {
+            return Ok((component, LoadedFrom::Cache));
         }
-        let component = compile(engine, wasm)?;
-        let code =
-            component.serialize().map_err(|error| Failure::HostError { problem: format!("{error:#}") })?;
+        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread or process may have been first.
+        if let Some(component) = stored(&path, engine, &mac, &mut LoadedFrom::Compiled) {
+            return Ok((component, LoadedFrom::Cache));
+        }
+        let code = self.compile(engine, profile, wasm)?;
+        // Loaded before it is stored: what does not load is not worth keeping.
+        let component = deserialize(engine, &code).map_err(|error| {
+            not_compiled(profile, format!("its native code does not load: {error}"), REBUILD)
+        })?;
         if let Err(error) = store(&path, mac, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be cached");
         }
         Ok((component, from))
     }
 
-    fn mac(&self, profile: Profile, engine: &Digest, component: &Digest) -> Hmac<Sha256> {
+    #[cfg_attr(not(feature = "compile"), expect(unused_variables, reason = "for the compiler in this process"))]
+    fn compile(&self, engine: &Engine, profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+        match &self.compiler {
+            Compiler::Child(command) => compile::in_child(command, profile, wasm, &self.dir),
+            #[cfg(feature = "compile")]
+            Compiler::InProcess => crate::compile_child::compile_with(engine, wasm).map_err(|(_, problem)| {
+                not_compiled(profile, problem, "check the file with `wasm-tools validate`")
+            }),
+            Compiler::Never => {
+                let problem = "it is not in the cache and this program does not compile".to_owned();
+                Err(not_compiled(profile, problem, REBUILD))
+            }
+        }
+    }
+
+    /// See [`PluginHost::sweep_cache`](crate::PluginHost::sweep_cache).
+    pub(crate) fn sweep(&self) -> Result<Swept, Failure> {
+        let problem = |path: &Path, error: io::Error| Failure::HostError {
+            problem: format!("plugin cache {}: {error}", path.display()),
+        };
+        let current = [suffix(Profile::Pure), suffix(Profile::Effect)];
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(&self.dir).map_err(|error| problem(&self.dir, error))? {
+            let entry = entry.map_err(|error| problem(&self.dir, error))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            // Somebody else may sweep too.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let old = metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > TEMPORARY_AGE);
+            let stale = match name.rsplit_once('.') {
+                Some((_, "aot")) => !current.iter().any(|suffix| name.ends_with(suffix.as_str())),
+                Some((_, "tmp")) => old,
+                _ => false,
+            };
+            if !stale {
+                continue;
+            }
+            let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Ok(()) => {
+                    swept.removed += 1;
+                    swept.bytes += if metadata.is_dir() { 0 } else { metadata.len() };
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(problem(&path, error)),
+            }
+        }
+        Ok(swept)
+    }
+
+    fn mac(&self, profile: Profile, component: &Digest) -> Hmac<Sha256> {
         // HMAC takes a key of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("HMAC accepts every key length");
-        for part in [&MAGIC[..], profile.name().as_bytes(), b"\0", engine.as_bytes(), component.as_bytes()] {
+        for part in [&MAGIC[..], engine_identity(profile).as_bytes(), component.as_bytes()] {
             mac.update(part);
         }
         mac
     }
 }
 
-#[cfg(feature = "compile")]
-fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, Failure> {
-    Component::from_binary(engine, wasm)
-        .map_err(|error| Failure::NotCompiled { problem: format!("{error:#}") })
+const REBUILD: &str = "run `pangolin plugin rebuild` with this version where a compiler is";
+
+/// End of the file names of this engine and profile.
+fn suffix(profile: Profile) -> String {
+    format!("{}-{}.aot", profile.name(), &engine_identity(profile).hex()[..16])
 }
 
-#[cfg(not(feature = "compile"))]
-fn compile(_: &Engine, _: &[u8]) -> Result<Component, Failure> {
-    Err(Failure::NotCompiled {
-        problem: "this program has no compiler; it only runs what the host compiled ahead of time".into(),
-    })
+/// What must be equal for compiled code to be looked at: engine version, settings, processor family. Settings that
+/// differ under the same profile id (a build with other features, say) are found by the engine when it loads the code.
+fn engine_identity(profile: Profile) -> Digest {
+    Digest::of(format!("{}\n{}\n{TARGET}\n", engine_id(), profile.id()).as_bytes())
 }
 
-/// Everything that decides whether an engine can load compiled code, as a digest.
-fn engine_identity(engine: &Engine) -> Digest {
-    struct Sink(Sha256);
-    impl Hasher for Sink {
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-        fn finish(&self) -> u64 {
-            // Only the digest is used.
-            0
+/// The component in an authentic file; notes in `from` when there is one that is not good.
+fn stored(path: &Path, engine: &Engine, mac: &Hmac<Sha256>, from: &mut LoadedFrom) -> Option<Component> {
+    match read(path) {
+        Ok(file) => match load(engine, mac.clone(), &file) {
+            Ok(component) => return Some(component),
+            Err(reason) => {
+                tracing::warn!(path = %path.display(), reason, "compiled plugin is rebuilt");
+                *from = LoadedFrom::Rebuilt;
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be read");
+            *from = LoadedFrom::Rebuilt;
         }
     }
-    let mut sink = Sink(Sha256::new());
-    engine.precompile_compatibility_hash().hash(&mut sink);
-    Digest::from_bytes(sink.0.finalize().into())
+    None
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -202,12 +285,16 @@ fn load(engine: &Engine, mut mac: Hmac<Sha256>, file: &[u8]) -> Result<Component
     let (tag, code) = rest.split_at_checked(MAC_BYTES).ok_or("file is too short")?;
     mac.update(code);
     mac.verify_slice(tag).map_err(|_| "its MAC does not match: it was not written by this installation")?;
+    deserialize(engine, code)
+}
+
+fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     #[expect(
         unsafe_code,
         reason = "loading native code; only bytes that this installation compiled get here"
     )]
-    // SAFETY: the MAC under our key proves that these very bytes (held in memory, not mapped from a file that may
-    // change) came out of `Component::serialize` for this component and an engine of equal settings.
+    // SAFETY: these very bytes (held in memory, not mapped from a file that may change) came out of the compiler of
+    // this installation: just now, or before, which the MAC under our key proves.
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 

@@ -10,23 +10,52 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline, component::ResourceTableErro
 
 use crate::{
     engine::{PluginHost, STACK_BYTES},
-    failure::{Failure, PluginError, Stop},
+    failure::{Failure, GUEST_TEXT_BYTES, PluginError, Stop, clip},
     limits::Limits,
-    state::CallState,
+    state::{CallState, LogLine, stop},
 };
 
 /// Slack of the outer timeout over the guest's own deadline: it only fires when a host function blocks.
 const OUTER_SLACK: Duration = Duration::from_secs(1);
 
-/// What a call cost.
+/// What a call used, beside what it could have used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bill {
     /// Units of fuel; 0 in the effect profile, which does not count.
     pub fuel: u64,
+    /// Units of fuel it could use; 0 in the effect profile.
+    pub fuel_limit: u64,
     /// Largest linear memory in bytes.
     pub peak_memory_bytes: u64,
+    /// Linear memory it could have in bytes.
+    pub memory_limit_bytes: u64,
     /// Wall time in microseconds.
     pub wall_us: u64,
+    /// Wall time it could take in microseconds.
+    pub wall_limit_us: u64,
+    /// Calls of host functions of the contract.
+    pub host_calls: u64,
+    /// Bytes that came with these calls.
+    pub from_guest_bytes: u64,
+    /// Bytes that could come.
+    pub from_guest_limit_bytes: u64,
+    /// Bytes that these calls answered.
+    pub to_guest_bytes: u64,
+    /// Bytes of log that were kept.
+    pub log_bytes: u64,
+    /// Bytes of log that could be kept.
+    pub log_limit_bytes: u64,
+    /// Log messages that were dropped.
+    pub log_dropped: u64,
+}
+
+/// The bill and the log of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallRecord {
+    /// What it used.
+    pub bill: Bill,
+    /// What it said, within its caps.
+    pub log: Vec<LogLine>,
 }
 
 /// Raised by the epoch callback.
@@ -39,8 +68,14 @@ pub(crate) struct Call {
     pub(crate) store: Store<CallState>,
     plugin: Digest,
     limits: Limits,
-    fuel: Option<u64>,
+    fuel: Option<Budget>,
     started: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    fuel: u64,
+    items: u64,
 }
 
 impl Call {
@@ -56,17 +91,20 @@ impl Call {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
-        let fuel = items.map(|items| limits.fuel(items));
-        if let Some(fuel) = fuel {
-            store.set_fuel(fuel).map_err(|error| PluginError {
-                plugin,
-                failure: Failure::HostError { problem: format!("{error:#}") },
+        let fuel = items.map(|items| Budget { fuel: limits.fuel(items), items: items as u64 });
+        if let Some(budget) = fuel {
+            store.set_fuel(budget.fuel).map_err(|error| {
+                PluginError::new(plugin, Failure::HostError { problem: format!("{error:#}") })
             })?;
         }
         let started = Instant::now();
         let wall = limits.wall;
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |context| {
+            if context.data().block.as_ref().is_some_and(|block| block.world.stopped()) {
+                let problem = "the work was stopped on request".into();
+                return Err(stop(Failure::HostBusy { problem }));
+            }
             if started.elapsed() >= wall {
                 return Err(wasmtime::Error::new(DeadlineReached));
             }
@@ -85,33 +123,54 @@ impl Call {
         let limit = self.limits.wall + OUTER_SLACK;
         match timeout(limit, work(&mut self.store)).await {
             Some(Ok(value)) => Ok(value),
-            Some(Err(error)) => Err(self.error(&error)),
-            None => Err(self.fail(self.deadline())),
+            Some(Err(error)) => {
+                let failure = self.classify(&error);
+                Err(self.fail(failure))
+            }
+            None => {
+                let failure = self.deadline();
+                Err(self.fail(failure))
+            }
         }
     }
 
     pub(crate) fn bill(&self) -> Bill {
         let left = self.store.get_fuel().unwrap_or(0);
+        let state = self.store.data();
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Bill {
-            fuel: self.fuel.map_or(0, |budget| budget.saturating_sub(left)),
-            peak_memory_bytes: self.store.data().limiter.peak as u64,
-            wall_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            fuel: self.fuel.map_or(0, |budget| budget.fuel.saturating_sub(left)),
+            fuel_limit: self.fuel.map_or(0, |budget| budget.fuel),
+            peak_memory_bytes: state.limiter.peak as u64,
+            memory_limit_bytes: self.limits.memory_bytes as u64,
+            wall_us: micros(self.started.elapsed()),
+            wall_limit_us: micros(self.limits.wall),
+            host_calls: state.crossed.calls,
+            from_guest_bytes: state.crossed.from_guest,
+            from_guest_limit_bytes: self.limits.hostcall_bytes_total,
+            to_guest_bytes: state.crossed.to_guest,
+            log_bytes: state.log().bytes,
+            log_limit_bytes: self.limits.log_bytes as u64,
+            log_dropped: state.log().dropped,
         }
     }
 
-    pub(crate) fn fail(&self, failure: Failure) -> PluginError {
-        PluginError { plugin: self.plugin, failure }
+    /// Ends the account: bill and log.
+    pub(crate) fn record(&mut self) -> CallRecord {
+        CallRecord { bill: self.bill(), log: self.store.data_mut().take_log() }
+    }
+
+    pub(crate) fn fail(&mut self, failure: Failure) -> PluginError {
+        let record = self.record();
+        PluginError { plugin: self.plugin, failure, call: Some(Box::new(record)) }
     }
 
     fn deadline(&self) -> Failure {
-        Failure::Deadline { limit_ms: u64::try_from(self.limits.wall.as_millis()).unwrap_or(u64::MAX) }
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Failure::Deadline { ran_ms: millis(self.started.elapsed()), limit_ms: millis(self.limits.wall) }
     }
 
     /// Gives an error of the engine its place in the vocabulary.
-    fn error(&self, error: &wasmtime::Error) -> PluginError {
-        self.fail(self.classify(error))
-    }
-
     fn classify(&self, error: &wasmtime::Error) -> Failure {
         if let Some(Stop(failure)) = error.downcast_ref::<Stop>() {
             return failure.clone();
@@ -125,22 +184,27 @@ impl Call {
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
             return self.handles();
         }
+        if let Some(full) = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>() {
+            return Failure::HostBusy { problem: full.to_string() };
+        }
         let state = self.store.data();
-        let memory = state.limiter.refused.map(|wanted| Failure::MemoryLimit {
-            wanted_bytes: wanted as u64,
-            limit_bytes: self.limits.memory_bytes as u64,
-        });
+        let refused = state.limiter.refused.clone();
         match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => Failure::CpuBudget { budget: self.fuel.unwrap_or(0) },
+            Some(Trap::OutOfFuel) => {
+                let budget = self.fuel.map_or(0, |budget| budget.fuel);
+                let items = self.fuel.map_or(0, |budget| budget.items);
+                let left = self.store.get_fuel().unwrap_or(0);
+                Failure::CpuBudget { used: budget.saturating_sub(left), budget, items }
+            }
             Some(Trap::Interrupt) => self.deadline(),
             Some(Trap::StackOverflow) => Failure::Stack { limit_bytes: STACK_BYTES as u64 },
             // A panic and an allocation that cannot fail end in the same trap. The panic hook and the limiter tell.
-            Some(trap) => match (&state.panic, memory) {
+            Some(trap) => match (&state.panic, refused) {
                 (Some(message), _) => Failure::GuestPanic { message: message.clone() },
-                (None, Some(memory)) => memory,
+                (None, Some(refused)) => refused,
                 (None, None) => Failure::GuestAbort { trap: trap.to_string() },
             },
-            None => memory.unwrap_or_else(|| self.by_text(error)),
+            None => self.by_text(error, refused),
         }
     }
 
@@ -149,13 +213,13 @@ impl Call {
         Failure::OutputLimit { what: "the number of handles".into(), size: cap + 1, cap }
     }
 
-    /// The engine has no type for these two, only a text.
-    fn by_text(&self, error: &wasmtime::Error) -> Failure {
+    /// The engine has no type for these, only a text.
+    fn by_text(&self, error: &wasmtime::Error, refused: Option<Failure>) -> Failure {
         let text = format!("{error:#}");
         if text.contains("too much data is being copied") {
             let cap = self.limits.hostcall_bytes as u64;
             return Failure::OutputLimit {
-                what: "the data passed to the host in bytes".into(),
+                what: "the data passed to one host function in bytes".into(),
                 size: cap + 1,
                 cap,
             };
@@ -163,7 +227,18 @@ impl Call {
         if text.contains("handle limit exceeded") {
             return self.handles();
         }
-        Failure::GuestAbort { trap: text }
+        if let Some(counted) = self.store.data().limiter.counted(&text) {
+            return counted;
+        }
+        match refused {
+            // What a component wants from the start is refused while it is instantiated.
+            Some(refused)
+                if text.contains("exceeds memory limits") || text.contains("exceeds table limits") =>
+            {
+                refused
+            }
+            _ => Failure::GuestAbort { trap: clip(text, GUEST_TEXT_BYTES) },
+        }
     }
 }
 

@@ -4,14 +4,15 @@ use std::{path::Path, sync::Arc};
 
 use pangolin_core::ids::Digest;
 use wasmtime::{
-    Config, Engine,
+    Config, Engine, WasmFeatures,
     component::{Component, Linker},
 };
 
 use crate::{
     adapter::AdapterComponent,
-    cache::{Cache, CacheKey, LoadedFrom},
-    failure::{Failure, PluginError},
+    cache::{Cache, CacheKey, LoadedFrom, Swept},
+    compile::Compiler,
+    failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
     limits::Limits,
     pattern::PatternComponent,
     state::CallState,
@@ -19,8 +20,12 @@ use crate::{
     wasi,
 };
 
-/// Largest component that is accepted, in bytes. JavaScript and Python components have 12 to 19 MB.
+/// Largest component that is accepted unless the operator says otherwise, in bytes. JavaScript and Python components
+/// have 12 to 19 MB.
 pub const COMPONENT_BYTES_MAX: usize = 20 << 20;
+
+/// Largest component that an operator can allow, in bytes.
+pub const COMPONENT_BYTES_CEILING: usize = 64 << 20;
 
 /// Stack of a guest in bytes.
 pub(crate) const STACK_BYTES: usize = 512 << 10;
@@ -35,7 +40,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Part of cache file names.
+    /// Part of cache file names, and how the compiler is told.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,10 +48,64 @@ impl Profile {
             Self::Effect => "effect",
         }
     }
+
+    /// Name and version of the settings, for the record of a decision. The version grows whenever
+    /// [`engine_config`] changes what a guest may observe or what native code it becomes.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Pure => "pure/1",
+            Self::Effect => "effect/1",
+        }
+    }
+
+    /// The profile of this [`Self::name`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Pure, Self::Effect].into_iter().find(|profile| profile.name() == name)
+    }
 }
 
+/// The engine and its exact version, e.g. `wasmtime 48.0.8`, for the record of a decision. Fuel counts compare only
+/// between equal engines.
+#[must_use]
+pub const fn engine_id() -> &'static str {
+    ENGINE_ID
+}
+
+const ENGINE_ID: &str = "wasmtime 48.0.8";
+
+/// Engine and settings in one text, e.g. `wasmtime 48.0.8 effect/1`.
+#[must_use]
+pub fn engine_name(profile: Profile) -> String {
+    format!("{} {}", engine_id(), profile.id())
+}
+
+/// What native code is made for: the processor family's baseline, whatever the building machine has beyond it. A file
+/// compiled here then runs on every other machine of the family.
+pub(crate) const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
+
+/// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
+/// anyway; what is listed here stays off when another crate's features bring it back.
+const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
+    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
+    .union(WasmFeatures::GC)
+    .union(WasmFeatures::FUNCTION_REFERENCES)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
+    .union(WasmFeatures::STACK_SWITCHING)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::CUSTOM_PAGE_SIZES)
+    .union(WasmFeatures::WIDE_ARITHMETIC)
+    .union(WasmFeatures::CM_ASYNC);
+
 /// The one place where engines are configured: a file compiled ahead of time loads only in an engine with equal
-/// settings.
+/// settings. Who changes it changes [`Profile::id`].
 #[must_use]
 pub fn engine_config(profile: Profile) -> Config {
     let mut config = Config::new();
@@ -54,9 +113,13 @@ pub fn engine_config(profile: Profile) -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(STACK_BYTES + (1 << 20))
-        .wasm_memory64(false)
+        .wasm_features(FEATURES_OFF, false)
         .concurrency_support(false)
-        .wasm_backtrace_max_frames(None);
+        // No backtraces are made, so the tables for them need not be stored, authenticated and loaded.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false);
+    // A triple that this crate wrote itself.
+    config.target(TARGET).expect("the target is a valid triple");
     if profile == Profile::Pure {
         config.consume_fuel(true).relaxed_simd_deterministic(true);
         #[cfg(feature = "compile")]
@@ -65,11 +128,81 @@ pub fn engine_config(profile: Profile) -> Config {
     config
 }
 
+/// Where guests get their memory from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Allocation {
+    /// From the system, per call. For programs that make a few calls and end.
+    #[default]
+    OnDemand,
+    /// From slots that are reserved once per engine: faster under load. For servers. When the address space for
+    /// it is not there, [`Self::OnDemand`] is used, which [`PluginHost::allocation`] tells.
+    #[cfg(feature = "pool")]
+    Pool {
+        /// Calls at the same time, per profile. One more fails with `host-busy`.
+        calls: u32,
+    },
+}
+
+/// Memories of one call that a slot is reserved for.
+#[cfg(feature = "pool")]
+const POOL_MEMORIES: u32 = 4;
+
+#[cfg(feature = "pool")]
+fn pool(calls: u32) -> wasmtime::PoolingAllocationConfig {
+    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    let limits = Limits::effect();
+    let instances = u32::try_from(limits.instances).unwrap_or(u32::MAX);
+    pool.total_component_instances(calls)
+        .total_core_instances(calls.saturating_mul(instances))
+        .max_core_instances_per_component(instances)
+        .total_memories(calls.saturating_mul(POOL_MEMORIES))
+        .max_memories_per_component(POOL_MEMORIES)
+        .total_tables(calls.saturating_mul(16))
+        .max_tables_per_component(16)
+        .max_tables_per_module(8)
+        .table_elements(limits.table_entries)
+        .total_stacks(calls)
+        .max_memory_size(limits.memory_bytes)
+        // What a small guest dirties is zeroed instead of given back to the system page by page.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(16 << 10);
+    pool
+}
+
+/// How a host works.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Who compiles what is not in the cache.
+    pub compiler: Compiler,
+    /// Where guests get their memory from.
+    pub allocation: Allocation,
+    /// Largest component in bytes, at most [`COMPONENT_BYTES_CEILING`].
+    pub component_bytes_max: usize,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            compiler: Compiler::default(),
+            allocation: Allocation::default(),
+            component_bytes_max: COMPONENT_BYTES_MAX,
+        }
+    }
+}
+
 pub(crate) struct Shared {
     pure: Engine,
     effect: Engine,
-    cache: Cache,
+    /// `None`: nothing can be compiled or cached, only native code can be loaded.
+    cache: Option<Cache>,
+    allocation: Allocation,
+    component_bytes_max: usize,
     pub(crate) ticker: Ticker,
+}
+
+#[cfg(feature = "pool")]
+fn pooled(profile: Profile, calls: u32) -> wasmtime::Result<Engine> {
+    Engine::new(engine_config(profile).allocation_strategy(pool(calls)))
 }
 
 /// Compiles, caches and runs plugins. Cheap to clone.
@@ -80,23 +213,85 @@ pub struct PluginHost {
 
 impl PluginHost {
     /// A host with its cache of compiled code in `cache_dir` (created with mode 0700), authenticated with the key
-    /// of this installation (see [`CacheKey::load_or_create`]).
+    /// of this installation (see [`CacheKey::load_or_create`]). What is not in the cache is compiled by a child of
+    /// this program, which therefore must answer to [`COMPILE_COMMAND`](crate::COMPILE_COMMAND).
     ///
     /// # Errors
     /// [`Failure::HostError`] when the directory or the engine cannot be set up.
     pub fn new(cache_dir: &Path, key: CacheKey) -> Result<Self, Failure> {
-        let host_error = |what: &str, error: &dyn std::fmt::Display| Failure::HostError {
-            problem: format!("{what}: {error:#}"),
-        };
-        let engine = |profile| {
+        Self::with_options(cache_dir, key, HostOptions::default())
+    }
+
+    /// Like [`Self::new`] with other options.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the options ask for components above [`COMPONENT_BYTES_CEILING`].
+    pub fn with_options(cache_dir: &Path, key: CacheKey, options: HostOptions) -> Result<Self, Failure> {
+        let cache = Cache::open(cache_dir, key)?.with_compiler(options.compiler.clone());
+        Self::with_cache(Some(cache), options)
+    }
+
+    /// A host that only runs native code that another one compiled ([`PluginHost::load_block_code`]). For the worker.
+    ///
+    /// # Errors
+    /// [`Failure::HostError`] when the engine cannot be set up.
+    pub fn without_compiler() -> Result<Self, Failure> {
+        Self::with_cache(None, HostOptions { compiler: Compiler::Never, ..HostOptions::default() })
+    }
+
+    fn with_cache(cache: Option<Cache>, options: HostOptions) -> Result<Self, Failure> {
+        let host_error = |problem: String| Failure::HostError { problem };
+        if options.component_bytes_max > COMPONENT_BYTES_CEILING {
+            let wanted = options.component_bytes_max;
+            return Err(host_error(format!(
+                "components of {wanted} bytes are asked for, at most {COMPONENT_BYTES_CEILING} can be allowed"
+            )));
+        }
+        let on_demand = |profile| {
             Engine::new(&engine_config(profile))
-                .map_err(|error| host_error("cannot create the engine", &error))
+                .map_err(|error| host_error(format!("cannot create the engine: {error:#}")))
         };
-        let (pure, effect) = (engine(Profile::Pure)?, engine(Profile::Effect)?);
+        let (pure, effect, allocation) = match options.allocation {
+            #[cfg(feature = "pool")]
+            Allocation::Pool { calls } => match (pooled(Profile::Pure, calls), pooled(Profile::Effect, calls)) {
+                (Ok(pure), Ok(effect)) => (pure, effect, options.allocation),
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(calls, error = %format!("{error:#}"), "no address space for a pool of plugin memory; memory is taken per call");
+                    (on_demand(Profile::Pure)?, on_demand(Profile::Effect)?, Allocation::OnDemand)
+                }
+            },
+            Allocation::OnDemand => {
+                (on_demand(Profile::Pure)?, on_demand(Profile::Effect)?, Allocation::OnDemand)
+            }
+        };
         let ticker = Ticker::start(vec![pure.weak(), effect.weak()])
-            .map_err(|error| host_error("cannot start the epoch thread", &error))?;
-        let cache = Cache::open(cache_dir, key)?;
-        Ok(Self { shared: Arc::new(Shared { pure, effect, cache, ticker }) })
+            .map_err(|error| host_error(format!("cannot start the epoch thread: {error}")))?;
+        let component_bytes_max = options.component_bytes_max;
+        Ok(Self { shared: Arc::new(Shared { pure, effect, cache, allocation, component_bytes_max, ticker }) })
+    }
+
+    /// Where guests get their memory from, as it turned out.
+    #[must_use]
+    pub fn allocation(&self) -> Allocation {
+        self.shared.allocation
+    }
+
+    /// Puts native code of a component into the cache, so that its first use does not wait for a compiler. For
+    /// `plugin rebuild` after the engine changed.
+    ///
+    /// # Errors
+    /// As loading it: [`Failure::NotCompiled`], [`Failure::OutputLimit`].
+    pub fn rebuild(&self, profile: Profile, component: &[u8]) -> Result<LoadedFrom, PluginError> {
+        self.compiled(profile, component).map(|(_, from)| from)
+    }
+
+    /// Removes native code of other engine versions and what interrupted writers left from the cache. Do it when
+    /// no process of an earlier version runs any more; code that is missing is compiled again.
+    ///
+    /// # Errors
+    /// [`Failure::HostError`] names the file.
+    pub fn sweep_cache(&self) -> Result<Swept, Failure> {
+        self.shared.cache.as_ref().map_or_else(|| Ok(Swept::default()), Cache::sweep)
     }
 
     /// Loads a component of world `pangolin:runtime-adapter/runtime-adapter@1`. Blocking: compiles when the cache has
@@ -142,6 +337,34 @@ impl PluginHost {
         PatternComponent::load(self, component, limits)
     }
 
+    pub(crate) fn engine(&self, profile: Profile) -> &Engine {
+        match profile {
+            Profile::Pure => &self.shared.pure,
+            Profile::Effect => &self.shared.effect,
+        }
+    }
+
+    fn compiled(&self, profile: Profile, bytes: &[u8]) -> Result<(Component, LoadedFrom), PluginError> {
+        let digest = Digest::of(bytes);
+        let fail = |failure| PluginError::new(digest, failure);
+        let cap = self.shared.component_bytes_max;
+        if bytes.len() > cap {
+            return Err(fail(Failure::OutputLimit {
+                what: "the component file in bytes".into(),
+                size: bytes.len() as u64,
+                cap: cap as u64,
+            }));
+        }
+        let cache = self.shared.cache.as_ref().ok_or_else(|| {
+            fail(Failure::NotCompiled {
+                problem: "this program has no compiler and no cache".into(),
+                engine: engine_name(profile),
+                next: "compile it on the host and stage the code".into(),
+            })
+        })?;
+        cache.component(self.engine(profile), profile, &digest, bytes).map_err(fail)
+    }
+
     /// Compiles or loads, and refuses imports that are not on the list before anything of it runs.
     pub(crate) fn load(
         &self,
@@ -149,20 +372,21 @@ impl PluginHost {
         bytes: &[u8],
         contract: &[&str],
     ) -> Result<Loaded, PluginError> {
-        let digest = Digest::of(bytes);
-        let fail = |failure| PluginError { plugin: digest, failure };
-        if bytes.len() > COMPONENT_BYTES_MAX {
-            return Err(fail(Failure::OutputLimit {
-                what: "the component file in bytes".into(),
-                size: bytes.len() as u64,
-                cap: COMPONENT_BYTES_MAX as u64,
-            }));
-        }
-        let engine = match profile {
-            Profile::Pure => &self.shared.pure,
-            Profile::Effect => &self.shared.effect,
-        };
-        let (component, from) = self.shared.cache.component(engine, profile, &digest, bytes).map_err(fail)?;
+        let (component, from) = self.compiled(profile, bytes)?;
+        self.admit(profile, Digest::of(bytes), component, from, contract)
+    }
+
+    /// Refuses imports that are not on the list.
+    pub(crate) fn admit(
+        &self,
+        profile: Profile,
+        digest: Digest,
+        component: Component,
+        from: LoadedFrom,
+        contract: &[&str],
+    ) -> Result<Loaded, PluginError> {
+        let engine = self.engine(profile);
+        let fail = |failure| PluginError::new(digest, failure);
         let denied: Vec<String> = component
             .component_type()
             .imports(engine)
@@ -200,9 +424,7 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn mismatch(&self, error: &wasmtime::Error) -> PluginError {
-        PluginError {
-            plugin: self.digest,
-            failure: Failure::ContractMismatch { problem: format!("{error:#}") },
-        }
+        let problem = clip(format!("{error:#}"), GUEST_TEXT_BYTES);
+        PluginError::new(self.digest, Failure::ContractMismatch { problem })
     }
 }

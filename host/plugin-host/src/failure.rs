@@ -3,6 +3,8 @@
 use pangolin_core::ids::Digest;
 use thiserror::Error;
 
+use crate::call::CallRecord;
+
 /// A failure of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("plugin {}: {failure}", short(.plugin))]
@@ -12,6 +14,8 @@ pub struct PluginError {
     /// What happened.
     #[source]
     pub failure: Failure,
+    /// What the call had used and said until then; `None` when it failed before a call.
+    pub call: Option<Box<CallRecord>>,
 }
 
 fn short(digest: &Digest) -> String {
@@ -19,42 +23,58 @@ fn short(digest: &Digest) -> String {
 }
 
 impl PluginError {
+    /// A failure outside of a call.
+    #[must_use]
+    pub const fn new(plugin: Digest, failure: Failure) -> Self {
+        Self { plugin, failure, call: None }
+    }
+
     /// The kebab-case name of the failure.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         self.failure.code()
     }
 }
 
-/// The closed list. Guest text in it is bounded to 4 KiB.
+/// The closed list. Guest text in it is bounded to 4 KiB. Each message has the number, the limit and the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// More instructions than allowed.
     #[error(
-        "cpu-budget: used more than its {budget} units of fuel; if the input is really that large, raise the budget, \
-         else report it to the plugin's author"
+        "cpu-budget: used {used} units of fuel and wanted more, the budget for {items} items is {budget}; if the \
+         input is really that large, raise the budget, else report it to the plugin's author"
     )]
     CpuBudget {
         /// Units of fuel.
+        used: u64,
+        /// Units of fuel.
         budget: u64,
+        /// Items of the run, which the budget depends on.
+        items: u64,
     },
     /// Too slow.
     #[error(
-        "deadline: still running after {limit_ms} ms; look for a loop in the plugin or raise its time limit"
+        "deadline: still running after {ran_ms} ms, the limit is {limit_ms} ms; look for a loop in the plugin or \
+         raise its time limit"
     )]
     Deadline {
+        /// Milliseconds until it was stopped.
+        ran_ms: u64,
         /// Milliseconds.
         limit_ms: u64,
     },
-    /// Wanted more memory than allowed.
+    /// Wanted more room than allowed.
     #[error(
-        "memory-limit: wanted {wanted_bytes} bytes, the limit is {limit_bytes}; give it less input or raise the limit"
+        "memory-limit: wanted {wanted} {what}, the limit is {limit}; give it less input or raise the limit"
     )]
     MemoryLimit {
-        /// Bytes it asked for, all memories together.
-        wanted_bytes: u64,
-        /// Bytes it may have.
-        limit_bytes: u64,
+        /// What there is too little of.
+        what: Room,
+        /// How much it asked for.
+        wanted: u64,
+        /// How much it may have.
+        limit: u64,
     },
     /// Recursed too deep.
     #[error("stack: used more than {limit_bytes} bytes of stack; look for unbounded recursion in the plugin")]
@@ -63,35 +83,37 @@ pub enum Failure {
         limit_bytes: u64,
     },
     /// Handed over more than allowed.
-    #[error("output-limit: {what} has {size}, the cap is {cap}; make the plugin produce less")]
+    #[error("output-limit: {what}: {size}, the cap is {cap}; make the plugin produce less")]
     OutputLimit {
-        /// Which output.
+        /// Which output, with its unit.
         what: String,
-        /// Bytes or pieces.
+        /// Bytes or pieces; when the guest was stopped before the end was known, the smallest number it can be.
         size: u64,
         /// Bytes or pieces.
         cap: u64,
     },
     /// Panicked, with the text from the SDK's panic hook.
-    #[error("guest-panic: {message}; this is a bug of the plugin")]
+    #[error("guest-panic: {message}; this is a bug of the plugin, report it to its author")]
     GuestPanic {
         /// The plugin's words.
         message: String,
     },
     /// Trapped for any other reason.
-    #[error("guest-abort: {trap}; this is a bug of the plugin")]
+    #[error("guest-abort: {trap}; this is a bug of the plugin, report it to its author")]
     GuestAbort {
         /// The trap.
         trap: String,
     },
     /// Called `exit`.
-    #[error("guest-exit: called exit with status {status}; a plugin must return instead")]
+    #[error(
+        "guest-exit: called exit with status {status}; a plugin must return instead, report it to its author"
+    )]
     GuestExit {
         /// The status.
         status: i32,
     },
     /// The plugin says it cannot.
-    #[error("fault: {code}: {message}")]
+    #[error("fault: {code}: {message}{}", fault_next(*.retryable))]
     Fault {
         /// The plugin's own code.
         code: String,
@@ -109,7 +131,7 @@ pub enum Failure {
         capability: String,
         /// Which one.
         subject: String,
-        /// The rule.
+        /// The rule, and what to change.
         reason: String,
     },
     /// Not made for a contract this host serves.
@@ -118,17 +140,42 @@ pub enum Failure {
         /// What is missing or different.
         problem: String,
     },
+    /// Nobody has approved what it asks for.
+    #[error(
+        "not-approved: {plugin} asks for more than was approved: {difference}; look at it and run `{command}`"
+    )]
+    NotApproved {
+        /// Its id.
+        plugin: String,
+        /// Approved and present fingerprint, and what is wider.
+        difference: String,
+        /// The one command that approves.
+        command: String,
+    },
     /// Bytes are not what they should be.
-    #[error("integrity: {problem}")]
+    #[error("integrity: {problem}; nothing of it was used")]
     Integrity {
-        /// Which bytes, and how they differ.
+        /// Which bytes, how they differ and what to do.
         problem: String,
     },
-    /// The component could not be compiled.
-    #[error("not-compiled: {problem}; check the file with `wasm-tools validate`")]
+    /// There is no native code for it on this engine.
+    #[error("not-compiled: {problem} (engine {engine}); {next}")]
     NotCompiled {
-        /// Why.
+        /// Why, with the number and the limit where there is one.
         problem: String,
+        /// Engine and profile it was to run on.
+        engine: String,
+        /// What to do.
+        next: String,
+    },
+    /// The same input gave other decisions.
+    #[error(
+        "nondeterminism: {first_difference}; its decisions depend on something that is not recorded: stay on the \
+         recorded decisions and report it to the plugin's author"
+    )]
+    Nondeterminism {
+        /// The first decision that differs, both versions.
+        first_difference: String,
     },
     /// Something of ours failed.
     #[error("host-error: {problem}; this is not the plugin's fault, please report it")]
@@ -139,13 +186,69 @@ pub enum Failure {
     /// No room now.
     #[error("host-busy: {problem}; try again")]
     HostBusy {
-        /// What is exhausted.
+        /// What is exhausted, with its number.
         problem: String,
     },
 }
 
+const fn fault_next(retryable: bool) -> &'static str {
+    if retryable {
+        "; the plugin says that another try may help"
+    } else {
+        "; the plugin gave up on this input, its documentation knows the code"
+    }
+}
+
+/// What a guest may run out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Linear memory, all memories together.
+    MemoryBytes,
+    /// Entries of one table.
+    TableEntries,
+    /// Linear memories.
+    Memories,
+    /// Tables.
+    Tables,
+    /// Core instances.
+    Instances,
+}
+
+impl std::fmt::Display for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::MemoryBytes => "bytes of memory",
+            Self::TableEntries => "entries in a table",
+            Self::Memories => "memories",
+            Self::Tables => "tables",
+            Self::Instances => "core instances",
+        })
+    }
+}
+
+/// Every code there is, in the order of the documentation.
+pub const FAILURE_CODES: [&str; 17] = [
+    "cpu-budget",
+    "deadline",
+    "memory-limit",
+    "stack",
+    "output-limit",
+    "guest-panic",
+    "guest-abort",
+    "guest-exit",
+    "fault",
+    "refused",
+    "contract-mismatch",
+    "not-approved",
+    "integrity",
+    "not-compiled",
+    "nondeterminism",
+    "host-busy",
+    "host-error",
+];
+
 impl Failure {
-    /// The kebab-case name.
+    /// The kebab-case name, one of [`FAILURE_CODES`].
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -160,8 +263,10 @@ impl Failure {
             Self::Fault { .. } => "fault",
             Self::Refused { .. } => "refused",
             Self::ContractMismatch { .. } => "contract-mismatch",
+            Self::NotApproved { .. } => "not-approved",
             Self::Integrity { .. } => "integrity",
             Self::NotCompiled { .. } => "not-compiled",
+            Self::Nondeterminism { .. } => "nondeterminism",
             Self::HostError { .. } => "host-error",
             Self::HostBusy { .. } => "host-busy",
         }

@@ -196,27 +196,33 @@ impl Host for CallState {}
 
 impl HostRunView for CallState {
     fn run_id(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.view.run_id.clone())
+        let value = self.table.get(&this)?.view.run_id.clone();
+        self.answer(0, value)
     }
 
     fn tick(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
-        Ok(self.table.get(&this)?.view.tick)
+        let value = self.table.get(&this)?.view.tick;
+        self.answer(0, value)
     }
 
     fn now_ms(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
-        Ok(self.table.get(&this)?.view.now_ms)
+        let value = self.table.get(&this)?.view.now_ms;
+        self.answer(0, value)
     }
 
     fn seed(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u64> {
-        Ok(self.table.get(&this)?.view.seed)
+        let value = self.table.get(&this)?.view.seed;
+        self.answer(0, value)
     }
 
     fn params_json(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.view.params_json.clone())
+        let value = self.table.get(&this)?.view.params_json.clone();
+        self.answer(0, value)
     }
 
     fn item_count(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<u32> {
-        Ok(u32::try_from(self.table.get(&this)?.view.items().len())?)
+        let value = u32::try_from(self.table.get(&this)?.view.items().len())?;
+        self.answer(0, value)
     }
 
     fn items(
@@ -227,7 +233,8 @@ impl HostRunView for CallState {
     ) -> wasmtime::Result<Vec<ItemBrief>> {
         let view = &self.table.get(&this)?.view;
         let range = page(offset, limit, view.items().len());
-        Ok(range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect())
+        let value: Vec<ItemBrief> = range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect();
+        self.answer(0, value)
     }
 
     fn changed(
@@ -238,11 +245,14 @@ impl HostRunView for CallState {
     ) -> wasmtime::Result<Vec<ItemBrief>> {
         let view = &self.table.get(&this)?.view;
         let range = page(offset, limit, view.changed.len());
-        Ok(view.changed[range].iter().filter_map(|index| brief(view, *index)).collect())
+        let value: Vec<ItemBrief> = view.changed[range].iter().filter_map(|index| brief(view, *index)).collect();
+        self.answer(0, value)
     }
 
     fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
-        Ok(self.table.get(&this)?.view.find(&id))
+        let weight = id.len();
+        let value = self.table.get(&this)?.view.find(&id);
+        self.answer(weight, value)
     }
 
     fn count(&mut self, this: Resource<ViewHandle>, phase: Phase) -> wasmtime::Result<u32> {
@@ -252,7 +262,8 @@ impl HostRunView for CallState {
             Phase::Succeeded => ItemPhase::Succeeded,
             Phase::Unsuccessful => ItemPhase::Unsuccessful,
         };
-        Ok(self.table.get(&this)?.view.count(phase))
+        let value = self.table.get(&this)?.view.count(phase);
+        self.answer(0, value)
     }
 
     fn item(
@@ -263,13 +274,16 @@ impl HostRunView for CallState {
         let view = Arc::clone(&self.table.get(&this)?.view);
         let index = usize::try_from(index)?;
         if index >= view.items().len() {
-            return Ok(None);
+            return self.answer(0, None);
         }
-        Ok(Some(self.table.push(ItemHandle { view, index })?))
+        let value = Some(self.table.push(ItemHandle { view, index })?);
+        self.answer(0, value)
     }
 
     fn attr(&mut self, this: Resource<ViewHandle>, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.view.attrs.get(&key).cloned())
+        let weight = key.len();
+        let value = self.table.get(&this)?.view.attrs.get(&key).cloned();
+        self.answer(weight, value)
     }
 
     fn drop(&mut self, this: Resource<ViewHandle>) -> wasmtime::Result<()> {
@@ -280,39 +294,50 @@ impl HostRunView for CallState {
 
 impl HostItemView for CallState {
     fn id(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().id().as_str().to_owned())
+        let value = self.table.get(&this)?.item().id().as_str().to_owned();
+        self.answer(0, value)
     }
 
     fn state(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().state.clone().into_owned())
+        let value = self.table.get(&this)?.item().state.clone().into_owned();
+        self.answer(0, value)
     }
 
     fn executor(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.item().spec.executor.clone())
+        let value = self.table.get(&this)?.item().spec.executor.clone();
+        self.answer(0, value)
     }
 
     fn depends_on(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<u32>> {
-        Ok(self.table.get(&this)?.item().depends_on.clone())
+        let value = self.table.get(&this)?.item().depends_on.clone();
+        self.answer(0, value)
     }
 
     fn verify_passed(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Option<bool>> {
-        Ok(self.table.get(&this)?.item().verify_passed)
+        let value = self.table.get(&this)?.item().verify_passed;
+        self.answer(0, value)
     }
 
     fn output_keys(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.table.get(&this)?.item().output_keys.clone())
+        let value = self.table.get(&this)?.item().output_keys.clone();
+        self.answer(0, value)
     }
 
     fn input_json(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.item().spec.inputs.get(&key).map(Value::to_string))
+        let weight = key.len();
+        let value = self.table.get(&this)?.item().spec.inputs.get(&key).map(Value::to_string);
+        self.answer(weight, value)
     }
 
     fn spec_json(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<String> {
-        Ok(serde_json::to_string(&*self.table.get(&this)?.item().spec)?)
+        let value = serde_json::to_string(&*self.table.get(&this)?.item().spec)?;
+        self.answer(0, value)
     }
 
     fn attr(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.item().attrs.get(&key).cloned())
+        let weight = key.len();
+        let value = self.table.get(&this)?.item().attrs.get(&key).cloned();
+        self.answer(weight, value)
     }
 
     fn drop(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<()> {
@@ -323,8 +348,9 @@ impl HostItemView for CallState {
 
 impl CallState {
     /// Host memory behind an `item-spec` is bounded by the bytes that may cross into the host per call; this keeps
-    /// count for the decisions meter.
+    /// count for that and for the decisions meter.
     fn spec(&mut self, this: &Resource<SpecDraft>, bytes: usize) -> wasmtime::Result<&mut SpecDraft> {
+        self.called(bytes)?;
         let spec = self.table.get_mut(this)?;
         spec.bytes += bytes;
         Ok(spec)
@@ -334,6 +360,7 @@ impl CallState {
 impl HostItemSpec for CallState {
     fn new(&mut self, id: String, executor: String) -> wasmtime::Result<Resource<SpecDraft>> {
         let bytes = id.len() + executor.len();
+        self.called(bytes)?;
         Ok(self.table.push(SpecDraft {
             id,
             executor,
@@ -406,6 +433,7 @@ impl HostDecisions for CallState {
         this: Resource<DecisionsDraft>,
         spec: Resource<SpecDraft>,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        self.called(0)?;
         let spec = self.table.delete(spec)?;
         let out = self.table.get_mut(&this)?;
         out.meter.take(spec.bytes)?;
@@ -423,13 +451,16 @@ impl HostDecisions for CallState {
     }
 
     fn close(&mut self, this: Resource<DecisionsDraft>) -> wasmtime::Result<()> {
+        self.called(0)?;
         self.table.get_mut(&this)?.decisions.close = true;
         Ok(())
     }
 
     fn explain(&mut self, this: Resource<DecisionsDraft>, item: String, why: String) -> wasmtime::Result<()> {
+        let bytes = item.len() + why.len();
+        self.called(bytes)?;
         let out = self.table.get_mut(&this)?;
-        out.meter.take(item.len() + why.len())?;
+        out.meter.take(bytes)?;
         let (item, why) = (clip(item, 256), clip(why, GUEST_TEXT_BYTES));
         out.decisions.explanations.push(Explanation { item, why });
         Ok(())
@@ -441,8 +472,10 @@ impl HostDecisions for CallState {
         item: String,
         after: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        let bytes = item.len() + after.len();
+        self.called(bytes)?;
         let out = self.table.get_mut(&this)?;
-        out.meter.take(item.len() + after.len())?;
+        out.meter.take(bytes)?;
         Ok(out.amend("order-after", &item).and_then(|waits| {
             let after = ItemId::new(&*after).map_err(|error| refuse(&item, format!("{after:?}: {error}")))?;
             out.decisions.ordered.push(Ordering { item: waits, after });
@@ -455,8 +488,10 @@ impl HostDecisions for CallState {
         this: Resource<DecisionsDraft>,
         item: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        let bytes = item.len();
+        self.called(bytes)?;
         let out = self.table.get_mut(&this)?;
-        out.meter.take(item.len())?;
+        out.meter.take(bytes)?;
         Ok(out.amend("hold-on-red", &item).map(|item| out.decisions.held.push(item)))
     }
 
@@ -467,8 +502,10 @@ impl HostDecisions for CallState {
         message: String,
         hint: Option<String>,
     ) -> wasmtime::Result<()> {
+        let bytes = pointer.len() + message.len() + hint.as_ref().map_or(0, String::len);
+        self.called(bytes)?;
         let out = self.table.get_mut(&this)?;
-        out.meter.take(pointer.len() + message.len() + hint.as_ref().map_or(0, String::len))?;
+        out.meter.take(bytes)?;
         if out.planning {
             out.decisions.findings.push(PlanFinding {
                 pointer: clip(pointer, 1_024),
@@ -486,8 +523,10 @@ impl HostDecisions for CallState {
         after: Vec<String>,
         why: String,
     ) -> wasmtime::Result<()> {
+        let bytes = id.len() + why.len() + after.iter().map(String::len).sum::<usize>();
+        self.called(bytes)?;
         let out = self.table.get_mut(&this)?;
-        out.meter.take(id.len() + why.len() + after.iter().map(String::len).sum::<usize>())?;
+        out.meter.take(bytes)?;
         if out.planning {
             let after = after.into_iter().map(|id| clip(id, 256)).collect();
             let (id, why) = (clip(id, 256), clip(why, GUEST_TEXT_BYTES));

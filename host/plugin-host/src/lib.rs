@@ -8,19 +8,35 @@
 //! The calls are `async`: a guest that computes gives the thread back every 10 ms. They need a tokio runtime with
 //! time enabled. Loading is blocking (up to seconds when it must compile).
 //!
-//! Deliberately not here: which plugins exist (`pangolin-builtin-plugins`), starting agents (a plan made here is
-//! carried out by the worker), policy about retries, and a compiler sandbox: only compile components you would
-//! also run.
+//! Compiling hostile bytes can take minutes and gigabytes, so it happens in a child process with limits: a program that
+//! loads plugins calls [`compile_main`] when its first argument is [`COMPILE_COMMAND`].
+//!
+//! Deliberately not here: which plugins exist (`pangolin-builtin-plugins`), what they may do
+//! (`pangolin-plugin-authority`), starting agents (a plan made here is carried out by the worker), and policy about
+//! retries.
 
 mod adapter;
 mod bindings;
+mod block;
+mod block_exec;
+mod block_fetch;
+mod block_memory;
+mod block_rules;
+mod block_stage;
+mod block_state;
+mod block_world;
 mod cache;
 mod call;
+mod compile;
+#[cfg(feature = "compile")]
+mod compile_child;
+mod crossing;
 mod engine;
 mod failure;
 mod graph;
 mod limits;
 mod pattern;
+mod policy;
 mod report;
 mod session;
 mod state;
@@ -28,10 +44,25 @@ mod ticker;
 mod wasi;
 
 pub use adapter::{AdapterComponent, AdapterTask, ExitInfo, attr};
-pub use cache::{Cache, CacheKey, LoadedFrom};
-pub use call::Bill;
-pub use engine::{COMPONENT_BYTES_MAX, PluginHost, Profile, engine_config};
-pub use failure::{Failure, PluginError};
+pub use block::{BLOCK_CONTRACT, BlockCall, BlockComponent};
+#[cfg(feature = "compile")]
+pub use block::BlockCode;
+pub use block_memory::MemoryWorld;
+pub use block_world::{
+    ArtifactId, BlockWorld, ExecOutcome, ExecRequest, FetchRequest, FetchResponse, FileEntry, WorldError,
+};
+pub use cache::{Cache, CacheKey, LoadedFrom, Swept};
+pub use call::{Bill, CallRecord};
+pub use compile::{COMPILE_COMMAND, CompileCommand, CompileLimits, Compiler};
+#[cfg(feature = "compile")]
+pub use compile_child::compile_main;
+pub use engine::{
+    Allocation, COMPONENT_BYTES_CEILING, COMPONENT_BYTES_MAX, HostOptions, PluginHost, Profile, engine_config,
+    engine_id, engine_name,
+};
+pub use failure::{FAILURE_CODES, Failure, PluginError, Room};
 pub use limits::Limits;
 pub use pattern::{PATTERN_CONTRACT, PatternComponent, StepOutcome};
+pub use policy::{BadOnFailure, OnFailure};
 pub use report::{AdapterReport, Channel, Denial, Outcome, OutcomeCode, ReportEvent};
+pub use state::{LogLevel, LogLine};

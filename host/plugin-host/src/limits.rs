@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::failure::{Failure, Room};
+
 /// Bounds of one call. The defaults of [`Limits::pure`] and [`Limits::effect`] fit every plugin that ships with
 /// Pangolin many times over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +24,16 @@ pub struct Limits {
     pub table_entries: usize,
     /// Core instances per component.
     pub instances: usize,
-    /// Bytes the guest may pass to host functions in one call.
+    /// Bytes the guest may pass to one host function.
     pub hostcall_bytes: usize,
+    /// Bytes the guest may pass to host functions in one call, all together.
+    pub hostcall_bytes_total: u64,
     /// Handles alive at once.
     pub handles: usize,
     /// Bytes of log kept of one call; the rest is dropped and counted.
     pub log_bytes: usize,
+    /// Lines of log kept of one call.
+    pub log_lines: usize,
     /// Bytes of decisions, plan or report of one call.
     pub output_bytes: usize,
     /// Pieces (items, arguments, events) of one call.
@@ -47,8 +53,10 @@ impl Limits {
             table_entries: 20_000,
             instances: 64,
             hostcall_bytes: 8 << 20,
+            hostcall_bytes_total: 64 << 20,
             handles: 4_096,
             log_bytes: 64 << 10,
+            log_lines: 1_000,
             output_bytes: 4 << 20,
             output_pieces: 10_000,
         }
@@ -61,8 +69,10 @@ impl Limits {
             wall: Duration::from_secs(20),
             memory_bytes: 128 << 20,
             hostcall_bytes: 32 << 20,
+            hostcall_bytes_total: 512 << 20,
             handles: 16_384,
             log_bytes: 1 << 20,
+            log_lines: 10_000,
             output_bytes: 8 << 20,
             ..Self::pure()
         }
@@ -74,8 +84,14 @@ impl Limits {
     }
 }
 
-/// Enforces memory bounds. A guest whose allocation fails dies with the same trap as one that panics, so what was
-/// refused is the only way to tell the two apart.
+/// Tables of one store.
+const TABLES: usize = 64;
+
+/// Memories of one store.
+const MEMORIES: usize = 8;
+
+/// Enforces bounds on memory and tables. A guest whose allocation fails dies with the same trap as one that panics,
+/// so what was refused is the only way to tell the two apart.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory_cap: usize,
@@ -83,7 +99,7 @@ pub(crate) struct Limiter {
     instances: usize,
     total: usize,
     pub(crate) peak: usize,
-    pub(crate) refused: Option<usize>,
+    pub(crate) refused: Option<Failure>,
 }
 
 impl Limiter {
@@ -97,13 +113,34 @@ impl Limiter {
             refused: None,
         }
     }
+
+    fn refuse(&mut self, what: Room, wanted: usize, limit: usize) {
+        self.refused = Some(Failure::MemoryLimit { what, wanted: wanted as u64, limit: limit as u64 });
+    }
+
+    /// The bound that the engine names in `text`: numbers of instances, tables and memories are counted by it, not
+    /// here.
+    pub(crate) fn counted(&self, text: &str) -> Option<Failure> {
+        let bound =
+            |what, limit: usize| Failure::MemoryLimit { what, wanted: limit as u64 + 1, limit: limit as u64 };
+        let (_, rest) = text.split_once("resource limit exceeded: ")?;
+        if rest.starts_with("instance count") {
+            Some(bound(Room::Instances, self.instances))
+        } else if rest.starts_with("table count") {
+            Some(bound(Room::Tables, TABLES))
+        } else if rest.starts_with("memory count") {
+            Some(bound(Room::Memories, MEMORIES))
+        } else {
+            None
+        }
+    }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.total.saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_cap {
-            self.refused = Some(wanted);
+            self.refuse(Room::MemoryBytes, wanted, self.memory_cap);
             return Ok(false);
         }
         self.total = wanted;
@@ -112,7 +149,11 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.table_cap)
+        if desired > self.table_cap {
+            self.refuse(Room::TableEntries, desired, self.table_cap);
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -120,10 +161,10 @@ impl ResourceLimiter for Limiter {
     }
 
     fn tables(&self) -> usize {
-        64
+        TABLES
     }
 
     fn memories(&self) -> usize {
-        8
+        MEMORIES
     }
 }

@@ -15,12 +15,12 @@ use crate::{
         planner::PatternPlannerPre,
     },
     cache::LoadedFrom,
-    call::{Bill, Call},
+    call::{Bill, Call, CallRecord},
     engine::{Loaded, PluginHost, Profile},
     failure::PluginError,
     graph::{DecisionsDraft, ViewHandle},
     limits::Limits,
-    state::CallState,
+    state::{CallState, LogLine},
 };
 
 /// The newest version of the contract; every older one of its major works too.
@@ -36,6 +36,8 @@ pub struct StepOutcome {
     pub decisions: Decisions,
     /// What it cost.
     pub bill: Bill,
+    /// What it said, within its caps.
+    pub log: Vec<LogLine>,
 }
 
 /// A loaded pattern. Cheap to clone.
@@ -125,7 +127,8 @@ impl PatternComponent {
             })
             .await?;
         answer.map_err(|fault| call.fail(from_guest(fault)))?;
-        Ok(StepOutcome { decisions: draft.finish(), bill: call.bill() })
+        let CallRecord { bill, log } = call.record();
+        Ok(StepOutcome { decisions: draft.finish(), bill, log })
     }
 }
 

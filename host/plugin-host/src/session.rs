@@ -148,35 +148,44 @@ impl session::Host for CallState {}
 
 impl session::HostTaskView for CallState {
     fn system_prompt(&mut self, this: Resource<TaskView>) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.0.system_prompt.clone())
+        let value = self.table.get(&this)?.0.system_prompt.clone();
+        self.answer(0, value)
     }
 
     fn prompt(&mut self, this: Resource<TaskView>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.0.prompt.clone())
+        let value = self.table.get(&this)?.0.prompt.clone();
+        self.answer(0, value)
     }
 
     fn model(&mut self, this: Resource<TaskView>) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.0.model.clone().filter(|model| !model.is_empty()))
+        let value = self.table.get(&this)?.0.model.clone().filter(|model| !model.is_empty());
+        self.answer(0, value)
     }
 
     fn workspace(&mut self, this: Resource<TaskView>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.0.workspace.clone())
+        let value = self.table.get(&this)?.0.workspace.clone();
+        self.answer(0, value)
     }
 
     fn timeout_seconds(&mut self, this: Resource<TaskView>) -> wasmtime::Result<u32> {
-        Ok(self.table.get(&this)?.0.timeout_seconds)
+        let value = self.table.get(&this)?.0.timeout_seconds;
+        self.answer(0, value)
     }
 
     fn input_json(&mut self, this: Resource<TaskView>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&this)?.0.input_json.clone())
+        let value = self.table.get(&this)?.0.input_json.clone();
+        self.answer(0, value)
     }
 
     fn secret_names(&mut self, this: Resource<TaskView>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.table.get(&this)?.0.secret_names.clone())
+        let value = self.table.get(&this)?.0.secret_names.clone();
+        self.answer(0, value)
     }
 
     fn attr(&mut self, this: Resource<TaskView>, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.table.get(&this)?.0.attrs.get(&key).cloned())
+        let weight = key.len();
+        let value = self.table.get(&this)?.0.attrs.get(&key).cloned();
+        self.answer(weight, value)
     }
 
     fn drop(&mut self, this: Resource<TaskView>) -> wasmtime::Result<()> {
@@ -187,6 +196,7 @@ impl session::HostTaskView for CallState {
 
 impl session::HostLaunchPlan for CallState {
     fn program(&mut self, this: Resource<PlanDraft>, name: String) -> wasmtime::Result<Result<(), Refusal>> {
+        self.called(name.len())?;
         let draft = self.table.get_mut(&this)?;
         if let Err(refusal) = check_program(&name, draft.task.allowed_programs.as_deref()) {
             return Ok(Err(refusal));
@@ -197,6 +207,7 @@ impl session::HostLaunchPlan for CallState {
     }
 
     fn arg(&mut self, this: Resource<PlanDraft>, value: String) -> wasmtime::Result<()> {
+        self.called(value.len())?;
         no_nul("arg", &value)?;
         let draft = self.table.get_mut(&this)?;
         draft.take_exec("argument", value.len())?;
@@ -210,6 +221,7 @@ impl session::HostLaunchPlan for CallState {
         key: String,
         value: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        self.called(key.len() + value.len())?;
         no_nul("env", &value)?;
         if let Err(refusal) = check_env_name(&key) {
             return Ok(Err(refusal));
@@ -227,6 +239,7 @@ impl session::HostLaunchPlan for CallState {
         key: String,
         secret: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        self.called(key.len() + secret.len())?;
         if let Err(refusal) = check_env_name(&key) {
             return Ok(Err(refusal));
         }
@@ -241,6 +254,7 @@ impl session::HostLaunchPlan for CallState {
     }
 
     fn stdin(&mut self, this: Resource<PlanDraft>, data: Vec<u8>) -> wasmtime::Result<()> {
+        self.called(data.len())?;
         let draft = self.table.get_mut(&this)?;
         draft.meter.take(data.len())?;
         draft.stdin.extend_from_slice(&data);
@@ -253,6 +267,7 @@ impl session::HostLaunchPlan for CallState {
         path: String,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Refusal>> {
+        self.called(path.len() + data.len())?;
         if let Err(refusal) = check_path(&path) {
             return Ok(Err(refusal));
         }
@@ -268,6 +283,7 @@ impl session::HostLaunchPlan for CallState {
     }
 
     fn expect(&mut self, this: Resource<PlanDraft>, key: String, value: String) -> wasmtime::Result<()> {
+        self.called(key.len() + value.len())?;
         // The envelope has no place for expectations yet; they are an author's note until it has.
         let draft = self.table.get_mut(&this)?;
         draft.meter.take(key.len() + value.len())?;
@@ -283,30 +299,36 @@ impl session::HostLaunchPlan for CallState {
 
 impl session::HostReport for CallState {
     fn event(&mut self, this: Resource<ReportDraft>, kind: String, json: String) -> wasmtime::Result<()> {
+        self.called(kind.len() + json.len())?;
         self.table.get_mut(&this)?.event(kind, &json);
         Ok(())
     }
 
     fn text(&mut self, this: Resource<ReportDraft>, chunk: String) -> wasmtime::Result<()> {
+        self.called(chunk.len())?;
         self.table.get_mut(&this)?.text(&chunk);
         Ok(())
     }
 
     fn usage(&mut self, this: Resource<ReportDraft>, key: String, amount: f64) -> wasmtime::Result<()> {
+        self.called(key.len())?;
         self.table.get_mut(&this)?.usage(key, amount)
     }
 
     fn usage_quality(&mut self, this: Resource<ReportDraft>, level: String) -> wasmtime::Result<()> {
+        self.called(level.len())?;
         self.table.get_mut(&this)?.quality(&level);
         Ok(())
     }
 
     fn model_used(&mut self, this: Resource<ReportDraft>, name: String) -> wasmtime::Result<()> {
+        self.called(name.len())?;
         self.table.get_mut(&this)?.model(name);
         Ok(())
     }
 
     fn session_id(&mut self, this: Resource<ReportDraft>, id: String) -> wasmtime::Result<()> {
+        self.called(id.len())?;
         self.table.get_mut(&this)?.session(id);
         Ok(())
     }
@@ -317,11 +339,13 @@ impl session::HostReport for CallState {
         subject: String,
         detail_json: String,
     ) -> wasmtime::Result<()> {
+        self.called(subject.len() + detail_json.len())?;
         self.table.get_mut(&this)?.denial(subject, &detail_json);
         Ok(())
     }
 
     fn question(&mut self, this: Resource<ReportDraft>, json: String) -> wasmtime::Result<()> {
+        self.called(json.len())?;
         self.table.get_mut(&this)?.question(&json);
         Ok(())
     }
@@ -332,6 +356,7 @@ impl session::HostReport for CallState {
         code: String,
         message: String,
     ) -> wasmtime::Result<()> {
+        self.called(code.len() + message.len())?;
         self.table.get_mut(&this)?.outcome(&code, message);
         Ok(())
     }

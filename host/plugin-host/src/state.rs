@@ -5,6 +5,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, random::WasiRandomCtx};
 
 use crate::{
     bindings::adapter::pangolin::base::{log, types},
+    crossing::Crossed,
     failure::{Failure, GUEST_TEXT_BYTES, Stop, clip},
     limits::{Limiter, Limits},
 };
@@ -16,8 +17,10 @@ pub(crate) struct CallState {
     pub(crate) limiter: Limiter,
     pub(crate) panic: Option<String>,
     plugin: String,
-    log_left: usize,
-    log_dropped: u64,
+    log: LogBook,
+    pub(crate) crossed: Crossed,
+    /// The block that runs in this store, if one does.
+    pub(crate) block: Option<Box<crate::block_state::BlockState>>,
 }
 
 impl CallState {
@@ -32,8 +35,9 @@ impl CallState {
             limiter: Limiter::new(limits),
             panic: None,
             plugin,
-            log_left: limits.log_bytes,
-            log_dropped: 0,
+            log: LogBook::new(limits),
+            crossed: Crossed::new(limits),
+            block: None,
         }
     }
 
@@ -41,25 +45,82 @@ impl CallState {
         self.wasi.random()
     }
 
-    fn take_log(&mut self, text: &str) -> bool {
-        match self.log_left.checked_sub(text.len()) {
-            Some(left) => {
-                self.log_left = left;
-                true
-            }
-            None => {
-                self.log_left = 0;
-                self.log_dropped += 1;
-                false
-            }
-        }
+    /// What was logged, for the caller: taken once.
+    pub(crate) fn take_log(&mut self) -> Vec<LogLine> {
+        std::mem::take(&mut self.log.lines)
+    }
+
+    pub(crate) const fn log(&self) -> &LogBook {
+        &self.log
     }
 }
 
 impl Drop for CallState {
     fn drop(&mut self) {
-        if self.log_dropped > 0 {
-            tracing::warn!(plugin = %self.plugin, dropped = self.log_dropped, "plugin logged more than its cap");
+        if self.log.dropped > 0 {
+            tracing::warn!(plugin = %self.plugin, dropped = self.log.dropped, "plugin logged more than its cap");
+        }
+    }
+}
+
+/// How important a log line is, in the plugin's opinion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// For its author.
+    Debug,
+    /// For the curious.
+    Info,
+    /// For the operator.
+    Warn,
+    /// For the operator, soon.
+    Error,
+}
+
+/// One message of a plugin. Guest text: may hold anything, control characters included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Importance.
+    pub level: LogLevel,
+    /// The words.
+    pub text: String,
+}
+
+/// What was logged in a call, within its caps.
+#[derive(Debug)]
+pub(crate) struct LogBook {
+    lines: Vec<LogLine>,
+    bytes_left: usize,
+    lines_left: usize,
+    pub(crate) bytes: u64,
+    pub(crate) dropped: u64,
+}
+
+impl LogBook {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            lines: Vec::new(),
+            bytes_left: limits.log_bytes,
+            lines_left: limits.log_lines,
+            bytes: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Keeps a message whole or not at all; after the first that does not fit nothing is kept.
+    fn keep(&mut self, level: LogLevel, text: String) -> bool {
+        let lines = text.lines().count().max(1);
+        match (self.bytes_left.checked_sub(text.len()), self.lines_left.checked_sub(lines)) {
+            (Some(bytes), Some(left)) => {
+                (self.bytes_left, self.lines_left) = (bytes, left);
+                self.bytes += text.len() as u64;
+                self.lines.push(LogLine { level, text });
+                true
+            }
+            _ => {
+                (self.bytes_left, self.lines_left) = (0, 0);
+                self.dropped += 1;
+                false
+            }
         }
     }
 }
@@ -74,19 +135,27 @@ impl types::Host for CallState {}
 
 impl log::Host for CallState {
     fn emit(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        if self.take_log(&message) {
+        self.called(message.len())?;
+        let kept = match level {
+            log::Level::Debug => LogLevel::Debug,
+            log::Level::Info => LogLevel::Info,
+            log::Level::Warn => LogLevel::Warn,
+            log::Level::Error => LogLevel::Error,
+        };
+        if self.log.keep(kept, message.clone()) {
             let plugin = &self.plugin;
-            match level {
-                log::Level::Debug => tracing::debug!(%plugin, "{message}"),
-                log::Level::Info => tracing::info!(%plugin, "{message}"),
-                log::Level::Warn => tracing::warn!(%plugin, "{message}"),
-                log::Level::Error => tracing::error!(%plugin, "{message}"),
+            match kept {
+                LogLevel::Debug => tracing::debug!(%plugin, "{message}"),
+                LogLevel::Info => tracing::info!(%plugin, "{message}"),
+                LogLevel::Warn => tracing::warn!(%plugin, "{message}"),
+                LogLevel::Error => tracing::error!(%plugin, "{message}"),
             }
         }
         Ok(())
     }
 
     fn panicked(&mut self, message: String) -> wasmtime::Result<()> {
+        self.called(message.len())?;
         self.panic.get_or_insert_with(|| clip(message, GUEST_TEXT_BYTES));
         Ok(())
     }

@@ -10,14 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pangolin_plugin_host::{CacheKey, LoadedFrom, PluginHost};
+use pangolin_plugin_host::{COMPILE_COMMAND, CacheKey, Compiler, HostOptions, LoadedFrom, PluginHost};
 
 fn component() -> &'static [u8] {
     pangolin_builtin_plugins::pattern("static-dag").unwrap()
 }
 
 fn load(dir: &Path, key: u8) -> LoadedFrom {
-    let host = PluginHost::new(dir, CacheKey::from_bytes([key; 32])).unwrap();
+    let host = support::host(dir, key);
     host.load_pattern(component()).unwrap().loaded_from()
 }
 
@@ -34,7 +34,7 @@ async fn the_second_load_comes_from_the_cache_and_works() {
     assert_eq!(load(&dir, 1), LoadedFrom::Compiled);
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(file(&dir)).unwrap().permissions().mode() & 0o777, 0o600);
-    let host = PluginHost::new(&dir, CacheKey::from_bytes([1; 32])).unwrap();
+    let host = support::host(&dir, 1);
     let pattern = host.load_pattern(component()).unwrap();
     assert_eq!(pattern.loaded_from(), LoadedFrom::Cache);
     assert_eq!(pattern.step(&Default::default()).await.unwrap().decisions, Default::default());
@@ -70,7 +70,7 @@ fn a_file_of_another_installation_is_rebuilt() {
 #[test]
 fn code_of_another_component_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
-    let host = PluginHost::new(dir.path(), CacheKey::from_bytes([1; 32])).unwrap();
+    let host = support::host(dir.path(), 1);
     host.load_pattern(component()).unwrap();
     let authentic = fs::read(file(dir.path())).unwrap();
     fs::remove_file(file(dir.path())).unwrap();
@@ -95,7 +95,11 @@ fn the_key_is_made_once_and_only_taken_when_private() {
     assert_eq!(fs::read_dir(dir.path().join("keys")).unwrap().count(), 1, "no temporary files are left");
     // All hold the same key: what one compiled, the others take.
     for (index, key) in keys.into_iter().enumerate() {
-        let host = PluginHost::new(&dir.path().join("cache"), key).unwrap();
+        let options = HostOptions {
+            compiler: Compiler::Child(support::compiler(COMPILE_COMMAND)),
+            ..HostOptions::default()
+        };
+        let host = PluginHost::with_options(&dir.path().join("cache"), key, options).unwrap();
         let from = host.load_pattern(component()).unwrap().loaded_from();
         assert_eq!(from, if index == 0 { LoadedFrom::Compiled } else { LoadedFrom::Cache });
     }

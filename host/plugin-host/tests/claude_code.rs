@@ -230,7 +230,7 @@ async fn an_adapter_that_fails_leaves_no_numbers() {
     bytes.extend("y".repeat(4 << 20).bytes());
     let report = adapter.read_transcript(&task("claude-code", &[]), &bytes, b"", exit(0)).await;
     let fault = report.fault.unwrap();
-    assert!(matches!(fault.failure, Failure::MemoryLimit { limit_bytes: 2_097_152, .. }), "{fault}");
+    assert!(matches!(fault.failure, Failure::MemoryLimit { limit: 2_097_152, .. }), "{fault}");
     assert_eq!(report.quality, UsageQuality::Missing);
     assert_eq!((report.counters.len(), report.cost_microusd), (0, None));
     assert_eq!(report.outcome.code, OutcomeCode::Unknown);

@@ -23,8 +23,14 @@ const ITEMS: usize = 60;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == pangolin_worker_process::SUPERVISE_COMMAND) {
-        return pangolin_worker_process::supervise_main(args);
+    match args.next() {
+        Some(first) if first == pangolin_worker_process::SUPERVISE_COMMAND => {
+            return pangolin_worker_process::supervise_main(args);
+        }
+        Some(first) if first == pangolin_plugin_host::COMPILE_COMMAND => {
+            return pangolin_plugin_host::compile_main(args);
+        }
+        _ => {}
     }
     tokio::runtime::Runtime::new().unwrap().block_on(measure());
     ExitCode::SUCCESS

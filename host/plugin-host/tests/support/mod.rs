@@ -10,7 +10,9 @@ use std::{
     sync::OnceLock,
 };
 
-use pangolin_plugin_host::{AdapterTask, CacheKey, PluginHost};
+use pangolin_plugin_host::{
+    AdapterTask, COMPILE_COMMAND, CacheKey, CompileCommand, CompileLimits, Compiler, HostOptions, PluginHost,
+};
 
 /// A host with an empty cache of its own.
 pub(crate) struct Fixture {
@@ -20,14 +22,29 @@ pub(crate) struct Fixture {
 
 pub(crate) fn fixture() -> Fixture {
     let cache = tempfile::tempdir().unwrap();
-    let host = PluginHost::new(&cache.path().join("aot"), CacheKey::from_bytes([7; 32])).unwrap();
+    let host = host(&cache.path().join("aot"), 7);
     Fixture { host, cache }
 }
 
 /// A host over the cache that all tests of this machine share, because compiling takes the most time.
 pub(crate) fn shared_host() -> PluginHost {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache");
-    PluginHost::new(&dir, CacheKey::from_bytes([7; 32])).unwrap()
+    host(&dir, 7)
+}
+
+/// A host that compiles in a child, as the daemon does.
+pub(crate) fn host(dir: &Path, key: u8) -> PluginHost {
+    let options = HostOptions { compiler: Compiler::Child(compiler(COMPILE_COMMAND)), ..HostOptions::default() };
+    PluginHost::with_options(dir, CacheKey::from_bytes([key; 32]), options).unwrap()
+}
+
+/// The program beside the tests that compiles, or misbehaves as `mode` says.
+pub(crate) fn compiler(mode: &str) -> CompileCommand {
+    CompileCommand {
+        program: env!("CARGO_BIN_EXE_pangolin-test-compiler").into(),
+        arguments: vec![mode.into()],
+        limits: CompileLimits::default(),
+    }
 }
 
 pub(crate) fn repository() -> PathBuf {

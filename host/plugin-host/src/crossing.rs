@@ -1,0 +1,113 @@
+//! What crosses the border between guest and host, counted for the bill and bounded per call.
+
+use wasmtime::component::Resource;
+
+use crate::{
+    failure::Failure,
+    limits::Limits,
+    state::{CallState, stop},
+};
+
+/// Calls of host functions and the bytes that crossed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crossed {
+    pub(crate) calls: u64,
+    pub(crate) from_guest: u64,
+    pub(crate) to_guest: u64,
+    cap: u64,
+}
+
+impl Crossed {
+    pub(crate) const fn new(limits: &Limits) -> Self {
+        Self { calls: 0, from_guest: 0, to_guest: 0, cap: limits.hostcall_bytes_total }
+    }
+}
+
+impl CallState {
+    /// To be called by every host function: counts the call and the bytes of text and data that came with it.
+    pub(crate) fn called(&mut self, from_guest: usize) -> wasmtime::Result<()> {
+        let crossed = &mut self.crossed;
+        crossed.calls += 1;
+        crossed.from_guest = crossed.from_guest.saturating_add(from_guest as u64);
+        if crossed.from_guest <= crossed.cap {
+            return Ok(());
+        }
+        Err(stop(Failure::OutputLimit {
+            what: "the data passed to all host functions in bytes".into(),
+            size: crossed.from_guest,
+            cap: crossed.cap,
+        }))
+    }
+
+    /// The end of a host function that answers: counts call, arguments and answer.
+    pub(crate) fn answer<T: Weigh>(&mut self, from_guest: usize, value: T) -> wasmtime::Result<T> {
+        self.called(from_guest)?;
+        self.crossed.to_guest = self.crossed.to_guest.saturating_add(value.weight() as u64);
+        Ok(value)
+    }
+}
+
+/// Bytes of text and data in an answer; numbers and handles weigh their size.
+pub(crate) trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+impl Weigh for String {
+    fn weight(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Weigh for bool {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Weigh for u8 {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Weigh for u16 {
+    fn weight(&self) -> usize {
+        2
+    }
+}
+
+impl Weigh for u32 {
+    fn weight(&self) -> usize {
+        4
+    }
+}
+
+impl Weigh for u64 {
+    fn weight(&self) -> usize {
+        8
+    }
+}
+
+impl<T: 'static> Weigh for Resource<T> {
+    fn weight(&self) -> usize {
+        4
+    }
+}
+
+impl<T: Weigh> Weigh for Option<T> {
+    fn weight(&self) -> usize {
+        self.as_ref().map_or(0, Weigh::weight)
+    }
+}
+
+impl<T: Weigh> Weigh for Vec<T> {
+    fn weight(&self) -> usize {
+        self.iter().map(Weigh::weight).sum()
+    }
+}
+
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::ItemBrief {
+    fn weight(&self) -> usize {
+        self.id.len() + 12
+    }
+}
