@@ -35,9 +35,10 @@ impl Side {
             }
             // Parts of a long line overlap.
             let end = segment.start + segment.bytes.len() as u64;
-            let from = if segment.number == last.0 { last.1 } else { 0 };
+            // The line end counts once.
+            let (from, line_end) = if segment.number == last.0 { (last.1, 0) } else { (0, 1) };
             side.hashes.push(hash_line(segment.bytes));
-            side.lengths.push(end.saturating_sub(from) + 1);
+            side.lengths.push(end.saturating_sub(from) + line_end);
             last = (segment.number, end);
         }
         Ok(side)
