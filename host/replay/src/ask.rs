@@ -1,0 +1,65 @@
+//! Asking a pattern again.
+
+use std::{future::Future, sync::Arc};
+
+use pangolin_core::{
+    ids::Digest,
+    pattern::{Decisions, RunView},
+};
+use pangolin_plugin_host::{PatternComponent, PluginError};
+
+/// What a pattern answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What it decided.
+    pub decisions: Decisions,
+    /// Fuel used.
+    pub fuel: u64,
+    /// Largest linear memory in bytes.
+    pub peak_memory: u64,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Code of the plugin host's closed vocabulary.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl From<PluginError> for Failed {
+    fn from(error: PluginError) -> Self {
+        Self { code: error.code().to_owned(), message: error.failure.to_string() }
+    }
+}
+
+/// Something that answers like a pattern. Implemented by [`PatternComponent`].
+pub trait Ask {
+    /// Digest of the component.
+    fn component(&self) -> Digest;
+
+    /// Answers one step; 0 is the one at admission, where a pattern without planner decides nothing.
+    fn ask(&self, step: u64, view: &Arc<RunView>) -> impl Future<Output = Result<Answer, Failed>> + Send;
+}
+
+impl Ask for PatternComponent {
+    fn component(&self) -> Digest {
+        self.digest()
+    }
+
+    async fn ask(&self, step: u64, view: &Arc<RunView>) -> Result<Answer, Failed> {
+        let outcome = match step {
+            0 => self.plan(view).await?,
+            _ => Some(self.step(view).await?),
+        };
+        Ok(match outcome {
+            Some(outcome) => Answer {
+                decisions: outcome.decisions,
+                fuel: outcome.bill.fuel,
+                peak_memory: outcome.bill.peak_memory_bytes,
+            },
+            None => Answer { decisions: Decisions::default(), fuel: 0, peak_memory: 0 },
+        })
+    }
+}
