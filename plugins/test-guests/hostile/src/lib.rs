@@ -23,6 +23,37 @@ impl Pattern for Hostile {
             "exit" => std::process::exit(7),
             "abort" => std::process::abort(),
             "fault" => return Err(fault("no-idea", argument)),
+            "bulk" => bulk(),
+            // Calls the host forever.
+            "calls" => {
+                let mut found = 0_u64;
+                loop {
+                    found = std::hint::black_box(found + u64::from(view.find("nobody").is_some()));
+                }
+            }
+            // Hands over the same text again and again; every single one is allowed.
+            "give" => {
+                let text = "x".repeat(argument.parse().unwrap_or(1));
+                loop {
+                    std::hint::black_box(view.find(&text));
+                }
+            }
+            "explain" => {
+                let text = "x".repeat(argument.parse().unwrap_or(1));
+                loop {
+                    out.explain("item", &text);
+                }
+            }
+            "drop" => drop(Bomb),
+            "words" => {
+                for line in argument.split(' ') {
+                    log::emit(log::Level::Warn, line);
+                }
+            }
+            "log-then-panic" => {
+                log::emit(log::Level::Info, "last words");
+                panic!("after the last words");
+            }
             "log" => {
                 for line in 0..100_000 {
                     log::emit(log::Level::Debug, &format!("line {line}"));
@@ -78,6 +109,30 @@ impl Pattern for Hostile {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+/// Fills the largest memory there is, in single instructions, forever.
+fn bulk() {
+    let mut all: Vec<u8> = Vec::new();
+    let mut size = 1 << 16;
+    while all.try_reserve_exact(size).is_ok() {
+        all.resize(size, 1);
+        size += size / 2;
+    }
+    let mut value = 0_u8;
+    loop {
+        value = value.wrapping_add(1);
+        std::hint::black_box(&mut all).fill(value);
     }
 }
 
