@@ -53,6 +53,9 @@ pub struct DispatchManifest {
     /// Adapter component.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub adapter: Option<NamedDigest>,
+    /// Components of the pipeline's plugin blocks, each id once.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub blocks: Vec<NamedDigest>,
     /// Requested model; empty when unset.
     pub model: String,
     /// Products of other items handed in, by key below `inputs/`.

@@ -4,7 +4,9 @@
 //! The contract itself is `wit/pangolin-pattern@1.1.0`. Digests of these values live in `pangolin-audit`; running a
 //! component lives in `pangolin-plugin-host`.
 
+mod additions;
 mod amend;
+mod tracker;
 
 use std::{
     borrow::Cow,
@@ -15,7 +17,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use additions::{Addition, Unfit, additions};
 pub use amend::{AmendError, apply_plan_decisions};
+pub use tracker::Tracker;
 
 use crate::{
     ids::{Digest, ItemId},
@@ -45,6 +49,10 @@ impl ItemPhase {
             Self::Unsuccessful => 3,
         }
     }
+}
+
+fn index(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 /// One item as a pattern sees it.
@@ -140,7 +148,7 @@ impl RunView {
             self.set(index, item);
             return index;
         }
-        let index = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        let index = index(self.items.len());
         self.index.insert(item.id().clone(), index);
         self.counts[item.phase.number()] += 1;
         self.items.push(item);
@@ -286,7 +294,8 @@ pub struct DecisionRecord {
 /// Why a step failed, and what the binding of the queue makes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatternFailure {
-    /// Code of the plugin host's closed vocabulary.
+    /// Code of the plugin host's closed vocabulary. `refused` and `output-limit` also mean that the engine did not take
+    /// what was decided ([`Unfit`]): executed again, such a step need not fail.
     pub code: String,
     /// One sentence, at most 2,000 bytes.
     pub message: String,

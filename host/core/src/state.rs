@@ -7,16 +7,18 @@
 //! Not here: what to do next in a deployment (`scheduler`), hashes and the chain (`pangolin-audit`).
 
 mod fold;
+mod growth;
 mod illegal;
 mod item;
 mod next;
 mod view;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+pub use growth::{Extension, Growth};
 pub use illegal::{IllegalEntry, Violation};
 pub use item::{Attempt, AttemptEnded, AttemptResult, ItemState};
 pub use next::SKIP_IDS_MAX;
@@ -51,12 +53,28 @@ struct Node {
     state: ItemState,
     /// Dependencies that are not done.
     unmet: u32,
-    /// Dependents that are still pending.
+    /// Dependents that are still pending; of a held one only those that it holds.
     waiting_dependents: u32,
+    /// Not 0 for an item that is done with a red verify and holds on red: it holds the dependents before this position,
+    /// which were there when it ended. Later ones know the verdict.
+    holds_before: u32,
     deps: Box<[u32]>,
     dependents: Vec<u32>,
     locks: Box<[u32]>,
     attempts: Vec<Attempt>,
+}
+
+impl Node {
+    /// Whether this dependent can never start because of this item.
+    fn dooms(&self, dependent: u32) -> bool {
+        self.state.is_dead() || dependent < self.holds_before
+    }
+
+    /// Self-verify of the last attempt ran and did not pass.
+    fn is_red(&self) -> bool {
+        let end = self.attempts.last().and_then(|attempt| attempt.end.as_ref());
+        end.and_then(|end| end.evidence.verify.as_ref()).is_some_and(|verify| !verify.passed)
+    }
 }
 
 /// Lock keys of one run, numbered, with the item that holds each.
@@ -97,8 +115,12 @@ pub struct RunState {
     open: u64,
     /// Items in [`ItemState::Running`].
     running: u32,
-    /// Dead items with dependents that are still pending.
+    /// Dead and red held items with dependents that are still pending because of them.
     doomed: BTreeSet<u32>,
+    extensions: Vec<Extension>,
+    /// Ended item → the one that took its place.
+    successors: BTreeMap<u32, u32>,
+    growth: Option<Box<Growth>>,
     cancelled: bool,
     closed: bool,
     completed: Option<RunOutcome>,
@@ -220,6 +242,18 @@ impl RunState {
 
     pub(crate) fn lock_names(&self) -> &[String] {
         &self.locks.names
+    }
+
+    pub(crate) fn view_at(&self, index: u32) -> ItemView<'_> {
+        self.view(index)
+    }
+
+    pub(crate) fn deps_at(&self, index: u32) -> &[u32] {
+        &self.node(index).deps
+    }
+
+    pub(crate) fn dependents_at(&self, index: u32) -> &[u32] {
+        &self.node(index).dependents
     }
 
     pub(crate) fn timeout_at(&self, index: u32) -> i64 {

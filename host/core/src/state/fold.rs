@@ -1,9 +1,13 @@
 //! Applying entries: every check comes before the first change, so a refused entry changes nothing.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
-    Attempt, AttemptEnded, AttemptResult, Change, IllegalEntry, ItemState, Node, RunState, Violation,
+    Attempt, AttemptEnded, AttemptResult, Change, Extension, IllegalEntry, ItemState, Node, RunState,
+    Violation,
     item::{Event, is_legal},
     position,
 };
@@ -15,7 +19,7 @@ use crate::{
 };
 
 /// A broken rule with the item it concerns; becomes an [`IllegalEntry`] once the entry is known.
-struct Refusal {
+pub(super) struct Refusal {
     item: Option<ItemId>,
     state: Option<&'static str>,
     violation: Violation,
@@ -87,6 +91,9 @@ impl RunState {
             open: 0,
             running: 0,
             doomed: std::collections::BTreeSet::new(),
+            extensions: Vec::new(),
+            successors: BTreeMap::new(),
+            growth: None,
             cancelled: false,
             closed: false,
             completed: None,
@@ -111,8 +118,15 @@ impl RunState {
         added: Option<Vec<PlanItem>>,
         on: OnChange<'_>,
     ) -> Result<(), IllegalEntry> {
+        let open = self.open;
         match self.step(entry, added, on) {
             Ok(()) => {
+                let follows_record = matches!(
+                    entry.body,
+                    EntryBody::PatternDecided(_) | EntryBody::RunExtended { plugin: Some(_), .. }
+                );
+                let to_be_seen = self.open < open || matches!(entry.body, EntryBody::RunClosed {});
+                self.after_entry(entry.seq, follows_record, to_be_seen);
                 self.next_seq += 1;
                 self.last_at = entry.at;
                 Ok(())
@@ -159,10 +173,18 @@ impl RunState {
                 self.cancel(index, on);
                 Ok(())
             }
-            EntryBody::RunExtended { items, cause, .. } => {
-                self.extended(items, cause.as_ref(), added.unwrap_or_default(), on)
+            EntryBody::RunExtended { items, cause, document: _, explanation, plugin, supersedes, pins } => {
+                let extension = Extension {
+                    first: position(self.nodes.len()),
+                    actor: entry.actor.clone(),
+                    explanation: explanation.clone(),
+                    plugin: *plugin,
+                    pins: *pins,
+                };
+                self.extended(items, cause.as_ref(), supersedes, extension, added.unwrap_or_default(), on)
             }
-            EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } => Ok(()),
+            EntryBody::PatternDecided(record) => self.decided(record),
+            EntryBody::PatternMoved { from, to, steps } => self.moved(from, to, *steps),
             EntryBody::RunCancelled {} => {
                 if self.cancelled {
                     return Err(Violation::RunCancelled.into());
@@ -346,7 +368,7 @@ impl RunState {
 
     fn skipped(&mut self, items: &[ItemId], cause: &ItemId) -> Result<(), Refusal> {
         let cause_index = self.find(cause)?;
-        if !self.node(cause_index).state.is_dead() {
+        if !self.node(cause_index).state.is_dead() && self.node(cause_index).holds_before == 0 {
             return Err(self.refuse(cause_index, Violation::Cause(cause.clone())));
         }
         let mut members = Vec::with_capacity(items.len());
@@ -362,13 +384,13 @@ impl RunState {
             return Err(Violation::ItemList.into());
         }
         // Dependencies have no cycle, so following this rule from any member ends at the cause.
-        let follows = |dep: &u32| {
-            *dep == cause_index
+        let follows = |member: u32, dep: &u32| {
+            (*dep == cause_index && self.node(cause_index).dooms(member))
                 || set.contains(dep)
                 || matches!(&self.node(*dep).state, ItemState::Skipped { cause: earlier } if earlier == cause)
         };
         for index in &members {
-            if !self.node(*index).deps.iter().any(follows) {
+            if !self.node(*index).deps.iter().any(|dep| follows(*index, dep)) {
                 return Err(self.refuse(*index, Violation::Reachable(cause.clone())));
             }
         }
@@ -406,6 +428,9 @@ impl RunState {
         let deps = std::mem::take(&mut self.nodes[index as usize].deps);
         for dep in &deps {
             let node = &mut self.nodes[*dep as usize];
+            if node.holds_before > 0 && index >= node.holds_before {
+                continue;
+            }
             node.waiting_dependents -= 1;
             if node.waiting_dependents == 0 {
                 self.doomed.remove(dep);
@@ -416,6 +441,15 @@ impl RunState {
 
     fn became_done(&mut self, index: u32, on: OnChange<'_>) {
         self.open -= 1;
+        if self.plan_item(index).hold_on_red && self.node(index).is_red() {
+            let count = position(self.nodes.len());
+            let node = &mut self.nodes[index as usize];
+            node.holds_before = count;
+            if node.waiting_dependents > 0 {
+                self.doomed.insert(index);
+            }
+            return;
+        }
         let dependents = std::mem::take(&mut self.nodes[index as usize].dependents);
         for dependent in &dependents {
             let node = &mut self.nodes[*dependent as usize];
@@ -440,15 +474,12 @@ impl RunState {
         &mut self,
         ids: &[ItemId],
         cause: Option<&ItemId>,
+        supersedes: &BTreeMap<ItemId, ItemId>,
+        extension: Extension,
         added: Vec<PlanItem>,
         on: OnChange<'_>,
     ) -> Result<(), Refusal> {
-        if self.cancelled {
-            return Err(Violation::RunCancelled.into());
-        }
-        if self.closed {
-            return Err(Violation::NotOpen.into());
-        }
+        self.may_extend(extension.plugin.as_ref())?;
         if let Some(cause) = cause {
             self.find(cause)?;
         }
@@ -458,9 +489,32 @@ impl RunState {
         if !ids.iter().eq(added.iter().map(|item| &item.id)) {
             return Err(Violation::Items.into());
         }
+        if !supersedes.is_empty() {
+            let ids: HashSet<&ItemId> = ids.iter().collect();
+            if let Some(new) = supersedes.keys().find(|new| !ids.contains(new)) {
+                let text = "is not replaced by an added item".to_owned();
+                return Err(Violation::Supersedes(new.clone(), text).into());
+            }
+        }
+        if extension.plugin.is_none()
+            && let Some((new, _)) = supersedes.iter().next()
+        {
+            let text = "is not replaced: only a pattern may do that".to_owned();
+            return Err(Violation::Supersedes(new.clone(), text).into());
+        }
+        self.check_supersedes(supersedes).map_err(|(old, violation)| {
+            let state = self.position_of(&old).map(|index| self.node(index).state.name());
+            Refusal { item: Some(old), state, violation }
+        })?;
         let resolved = self.resolve(&added)?;
         self.insert(&added, resolved, on);
         self.added.extend(added);
+        self.extensions.push(extension);
+        for (new, old) in supersedes {
+            if let (Some(new), Some(old)) = (self.position_of(new), self.position_of(old)) {
+                self.successors.insert(old, new);
+            }
+        }
         Ok(())
     }
 
@@ -516,6 +570,7 @@ impl RunState {
                 state: ItemState::Pending,
                 unmet: 0,
                 waiting_dependents: 0,
+                holds_before: 0,
                 deps,
                 dependents: Vec::new(),
                 locks: locks.into_boxed_slice(),
@@ -529,7 +584,8 @@ impl RunState {
             for dep in &deps {
                 let node = &mut self.nodes[*dep as usize];
                 node.dependents.push(position(index));
-                node.waiting_dependents += 1;
+                // A held item does not hold what is added after its end.
+                node.waiting_dependents += u32::from(node.holds_before == 0);
                 unmet += u32::from(!matches!(node.state, ItemState::Done));
                 if node.state.is_dead() {
                     self.doomed.insert(*dep);
@@ -555,6 +611,9 @@ impl RunState {
         }
         if self.is_open_ended() {
             return Err(Violation::StillOpen.into());
+        }
+        if self.pattern_due() {
+            return Err(Violation::PatternDue.into());
         }
         let (expected, expected_counts) = self.result(0);
         if outcome != expected {

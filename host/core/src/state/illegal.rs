@@ -129,6 +129,15 @@ pub enum Violation {
     /// `run.extended` needs its items, and no other entry has any.
     #[error("items of run.extended are missing, or given with another entry")]
     Items,
+    /// An order of decisions that cannot be.
+    #[error("pattern: {0}")]
+    Pattern(String),
+    /// The first item cannot take the place of the one that the refusal names.
+    #[error("it cannot be superseded by {0}: it {1}")]
+    Supersedes(ItemId, String),
+    /// `run.completed` while the pattern has not seen everything that ended.
+    #[error("the pattern has not seen everything that ended")]
+    PatternDue,
     /// `run.completed` while items are not final.
     #[error("{open} items are not final")]
     Unfinished {

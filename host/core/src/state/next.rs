@@ -48,6 +48,7 @@ impl RunState {
                 for index in frontier.drain(..) {
                     for dependent in &self.node(index).dependents {
                         if matches!(self.node(*dependent).state, ItemState::Pending)
+                            && !self.is_spared(index, *dependent)
                             && seen.insert(*dependent)
                         {
                             found.push(*dependent);
@@ -74,21 +75,46 @@ impl RunState {
 
     /// Whether the run ends once `skipped` more items are skipped.
     pub(crate) fn can_complete(&self, skipped: u64) -> bool {
-        self.completed.is_none() && self.open == skipped && !self.is_open_ended()
+        let pattern_waits = skipped > 0 && self.growth().is_some_and(super::Growth::is_live);
+        self.completed.is_none()
+            && self.open == skipped
+            && !self.is_open_ended()
+            && !pattern_waits
+            && !self.pattern_due()
+    }
+
+    /// The item is done with a red verify and the dependent was added afterwards.
+    fn is_spared(&self, index: u32, dependent: u32) -> bool {
+        let node = self.node(index);
+        node.holds_before > 0 && !node.dooms(dependent)
     }
 
     /// Outcome and counts once `skipped` more items are skipped.
     ///
-    /// A cancelled run is `cancelled` whatever its items did. Otherwise it is `failed` when an item failed, was denied
-    /// or skipped, `cancelled` when the only items not done were cancelled one by one, and else `done`.
+    /// A cancelled run is `cancelled` whatever its items did. Otherwise it is `failed` when an item failed, was denied or
+    /// skipped, or held its dependents with a red verify, and nothing took its place; also when the pattern failed and
+    /// the binding says that this fails the run. It is `cancelled` when the only items not done were cancelled one by
+    /// one, and else `done`. Superseded items are counted like all others.
     pub(super) fn result(&self, skipped: u64) -> (RunOutcome, BTreeMap<FinalStatus, u64>) {
         let mut counts = self.counts();
         if skipped > 0 {
             *counts.entry(FinalStatus::Skipped).or_default() += skipped;
         }
-        let any = |status: FinalStatus| counts.contains_key(&status);
-        let failed = any(FinalStatus::Failed) || any(FinalStatus::Denied) || any(FinalStatus::Skipped);
-        let outcome = match (self.cancelled, failed, any(FinalStatus::Cancelled)) {
+        let mut failed = skipped > 0 || self.growth().is_some_and(super::Growth::failed_the_run);
+        let mut cancelled = false;
+        for (index, node) in (0u32..).zip(&self.nodes) {
+            let fails = match node.state {
+                ItemState::Failed | ItemState::Denied { .. } | ItemState::Skipped { .. } => true,
+                ItemState::Done => node.holds_before > 0,
+                _ => false,
+            };
+            let stopped = matches!(node.state, ItemState::Cancelled);
+            if (fails || stopped) && !self.successors.contains_key(&index) {
+                failed |= fails;
+                cancelled |= stopped;
+            }
+        }
+        let outcome = match (self.cancelled, failed, cancelled) {
             (true, _, _) | (false, false, true) => RunOutcome::Cancelled,
             (false, true, _) => RunOutcome::Failed,
             (false, false, false) => RunOutcome::Done,

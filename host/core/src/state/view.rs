@@ -84,7 +84,7 @@ pub enum Blocker {
 }
 
 impl RunState {
-    fn view(&self, index: u32) -> ItemView<'_> {
+    pub(super) fn view(&self, index: u32) -> ItemView<'_> {
         let node = self.node(index);
         ItemView { plan: self.plan_item(index), state: &node.state, attempts: &node.attempts }
     }
@@ -132,7 +132,11 @@ impl RunState {
         let node = self.node(index);
         match node.state {
             ItemState::Pending => {
-                let open = node.deps.iter().filter(|dep| !matches!(self.node(**dep).state, ItemState::Done));
+                let blocks = |dep: &u32| {
+                    let node = self.node(*dep);
+                    !matches!(node.state, ItemState::Done) || node.dooms(index)
+                };
+                let open = node.deps.iter().filter(|dep| blocks(dep));
                 let blocker = |dep: &u32| Blocker::Dependency {
                     item: self.plan_item(*dep).id.clone(),
                     state: self.node(*dep).state.name(),
