@@ -1,12 +1,20 @@
-//! The static pattern: the submitted plan is all there is. It adds nothing, whatever happens; the host's scheduler
-//! does the rest.
+//! The static pattern: the submitted plan is all there is. It says so at once and is not asked again; the host's
+//! scheduler does the rest.
 
-use pangolin_pattern_sdk::{Decisions, Fault, Pattern, RunView};
+use pangolin_pattern_sdk::{Decisions, Fault, Pattern, Run};
 
-struct StaticDag;
+/// The pattern.
+pub struct StaticDag;
 
 impl Pattern for StaticDag {
-    fn step(_: &RunView, _: &Decisions) -> Result<(), Fault> {
+    fn plan(_: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
+        out.close();
+        Ok(())
+    }
+
+    /// Only reached on a host that asks although the pattern is done.
+    fn step(_: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
+        out.close();
         Ok(())
     }
 }

@@ -1,82 +1,111 @@
 //! For authors of patterns.
 //!
-//! Implement [`Pattern`] (and [`Planner`] with [`export_planner!`]) and export it. Not here: hash maps with random
-//! order (use `BTreeMap`: a decision must not depend on a seed), clocks, IO.
+//! A pattern looks at a run and decides which items it gets next. Implement [`Pattern`] and export it with
+//! [`export_pattern!`]. All access goes through the traits of [`host`]: in a component the host implements them, in
+//! `cargo test` the [`mock`] host does, so the logic runs, is tested and is measured without WebAssembly.
 //!
-//! ```ignore
-//! struct Mine;
-//! impl pangolin_pattern_sdk::Pattern for Mine {
-//!     fn step(view: &RunView, out: &Decisions) -> Result<(), Fault> { Ok(()) }
-//! }
-//! pangolin_pattern_sdk::export_pattern!(Mine);
 //! ```
+//! use pangolin_pattern_sdk::{Decisions, Fault, ItemSpec, Pattern, Run, mock::{MockRun, Outcome}};
+//!
+//! /// Adds a `check-…` behind every item that is done.
+//! struct Checked;
+//!
+//! impl Pattern for Checked {
+//!     fn step(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
+//!         for brief in run.changed().filter(|it| it.succeeded() && !it.id.starts_with("check-")) {
+//!             let id = format!("check-{}", brief.id);
+//!             if run.find(&id).is_none() {
+//!                 out.spawn(&ItemSpec::new(&id, "dispatch").depend_on(&brief.id))?;
+//!                 out.explain(&id, &format!("{} is done", brief.id));
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! pangolin_pattern_sdk::export_pattern!(Checked);
+//!
+//! let mut run = MockRun::of_items([serde_json::json!({"id": "a"})]);
+//! run.drive::<Checked>(|_| Outcome::done());
+//! assert_eq!(run.ids(), ["a", "check-a"]);
+//! ```
+//!
+//! A decision must follow from the run alone: the host executes steps again to verify them. So there is no clock but
+//! [`Run::now_ms`], no randomness but [`Run::seed`], and no hash map with random order (use `BTreeMap`). A step sees
+//! what changed; work that grows with the run and not with what changed makes large runs slow.
 
+mod config;
+mod decisions;
+#[cfg(target_family = "wasm")]
+mod guest;
+pub mod host;
+mod ids;
+#[cfg(not(target_family = "wasm"))]
+pub mod mock;
+mod run;
+mod spec;
+
+#[cfg(target_family = "wasm")]
+pub use guest::raw;
+#[cfg(target_family = "wasm")]
 #[doc(hidden)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: ["../../../wit/pangolin-base@1.0.0", "../../../wit/pangolin-pattern@1.0.0"],
-        world: "pangolin:pattern/pattern",
-        pub_export_macro: true,
-        default_bindings_module: "pangolin_pattern_sdk::bindings",
-        generate_all,
-    });
-}
-
-pub use bindings::{
-    exports::pangolin::pattern::decide::Guest,
-    pangolin::{
-        base::{
-            log,
-            types::{Fault, Refusal},
-        },
-        pattern::graph::{Decisions, ItemBrief, ItemSpec, ItemView, Phase, RunView},
-    },
+pub use guest::{
+    GuestDecide, GuestPlanner, WitDecisions, WitFault, WitRunView, bindings, run_plan, run_step,
+};
+pub use {
+    config::{Config, Finding, bad_config},
+    decisions::Decisions,
+    host::{Fault, ItemBrief, Phase, Refusal, fault},
+    ids::{ID_BYTES_MAX, copy_id, fix_id, generation, id_problem},
+    run::{Item, Run},
+    spec::{ItemSpec, Select, SpawnTemplate},
 };
 
 /// A pattern.
 pub trait Pattern {
-    /// Decides what follows from what changed.
+    /// Asked once, when a run is submitted and before anything is stored. All items wait. Check the configuration here
+    /// and report everything that is wrong with [`Decisions::finding`]; a finding or a fault rejects the plan.
     ///
     /// # Errors
-    /// A fault ends the step without decisions.
-    fn step(view: &RunView, out: &Decisions) -> Result<(), Fault>;
+    /// A fault rejects the plan.
+    fn plan(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
+        let _ = (run, out);
+        Ok(())
+    }
+
+    /// Decides what follows from what changed. Asked again after items ended, until it calls [`Decisions::close`].
+    ///
+    /// # Errors
+    /// A fault ends the step without decisions; what it means for the run is the choice of the queue's configuration.
+    fn step(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault>;
 }
 
-/// A fault with a code and a sentence; not retryable.
-#[must_use]
-pub fn fault(code: &str, message: impl Into<String>) -> Fault {
-    Fault { code: code.to_owned(), message: message.into(), retryable: false, detail: None }
-}
-
-/// Tells the host why the guest is about to trap. Called by [`export_pattern!`].
-#[doc(hidden)]
-pub fn install_panic_hook() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(|info| log::panicked(&info.to_string()))));
-}
-
-/// All items in pages of `size`, in index order.
-pub fn all_items(view: &RunView, size: u32) -> impl Iterator<Item = ItemBrief> {
-    let mut offset = 0;
-    std::iter::from_fn(move || {
-        let page = view.items(offset, size.max(1));
-        offset += u32::try_from(page.len()).unwrap_or(u32::MAX);
-        (!page.is_empty()).then_some(page)
-    })
-    .flatten()
-}
-
-/// Makes a type that implements [`Pattern`] the component's export.
+/// Makes a type that implements [`Pattern`] the component's export. Outside WebAssembly it exports nothing.
 #[macro_export]
 macro_rules! export_pattern {
     ($pattern:ty) => {
-        struct Exported;
-        impl $crate::Guest for Exported {
-            fn step(view: &$crate::RunView, out: &$crate::Decisions) -> Result<(), $crate::Fault> {
-                $crate::install_panic_hook();
-                <$pattern as $crate::Pattern>::step(view, out)
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            struct Exported;
+            impl $crate::GuestDecide for Exported {
+                fn step(
+                    view: &$crate::WitRunView,
+                    out: &$crate::WitDecisions,
+                ) -> Result<(), $crate::WitFault> {
+                    $crate::run_step::<$pattern>(view, out)
+                }
             }
-        }
-        $crate::bindings::export!(Exported with_types_in $crate::bindings);
+            impl $crate::GuestPlanner for Exported {
+                fn plan(
+                    view: &$crate::WitRunView,
+                    out: &$crate::WitDecisions,
+                ) -> Result<(), $crate::WitFault> {
+                    $crate::run_plan::<$pattern>(view, out)
+                }
+            }
+    $crate::bindings::export!(Exported with_types_in $crate::bindings);
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn(&$crate::Run<'_>, &$crate::Decisions<'_>) -> Result<(), $crate::Fault> =
+            <$pattern as $crate::Pattern>::step;
     };
 }

@@ -1,8 +1,10 @@
 //! A pattern that does what its params say, mostly bad things.
 
+#![cfg(target_family = "wasm")]
+
 use std::collections::HashMap;
 
-use pangolin_pattern_sdk::{Decisions, Fault, ItemSpec, Pattern, RunView, all_items, fault, log};
+use pangolin_pattern_sdk::raw::{Decisions, Fault, ItemSpec, Pattern, RunView, all_items, fault, log};
 
 struct Hostile;
 
@@ -148,4 +150,4 @@ fn recurse(depth: u64) -> u64 {
     if std::hint::black_box(depth) == u64::MAX { 0 } else { recurse(depth + 1).wrapping_mul(31) + depth }
 }
 
-pangolin_pattern_sdk::export_pattern!(Hostile);
+pangolin_pattern_sdk::export_raw_pattern!(Hostile);

@@ -1,6 +1,8 @@
 //! A pattern that looks at the clock and at a file: it must be refused before it runs.
 
-use pangolin_pattern_sdk::{Decisions, Fault, Pattern, RunView};
+#![cfg(target_family = "wasm")]
+
+use pangolin_pattern_sdk::raw::{Decisions, Fault, Pattern, RunView};
 
 struct Outside;
 
@@ -13,4 +15,4 @@ impl Pattern for Outside {
     }
 }
 
-pangolin_pattern_sdk::export_pattern!(Outside);
+pangolin_pattern_sdk::export_raw_pattern!(Outside);

@@ -1,0 +1,326 @@
+//! The run, typed.
+
+use std::{cell::OnceCell, collections::BTreeSet};
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Config, Finding,
+    host::{Fault, ItemAccess, ItemBrief, Phase, View, fault},
+};
+
+/// Items per page.
+const PAGE: u32 = 1_024;
+
+/// The run at one point in time.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    view: &'a dyn View,
+}
+
+impl<'a> Run<'a> {
+    /// On a host.
+    #[must_use]
+    pub const fn new(view: &'a dyn View) -> Self {
+        Self { view }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.view.run_id()
+    }
+
+    /// Number of this step, from 0.
+    #[must_use]
+    pub fn tick(&self) -> u64 {
+        self.view.tick()
+    }
+
+    /// Milliseconds since the Unix epoch, recorded with the step.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.view.now_ms()
+    }
+
+    /// Pinned per run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.view.seed()
+    }
+
+    /// Parameters of the queue's binding. Empty text counts as `{}`.
+    ///
+    /// # Errors
+    /// A fault `bad-config` when they do not have this shape.
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        let text = self.view.params_json();
+        let text = if text.trim().is_empty() { "{}" } else { &text };
+        serde_json::from_str(text)
+            .map_err(|error| fault("bad-config", format!("parameters of the pattern: {error}")))
+    }
+
+    /// Number of items.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.view.item_count()
+    }
+
+    /// Whether it has no items.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All items in index order. Costs the whole run: ask [`count`](Self::count) and look at
+    /// [`changed`](Self::changed) first.
+    pub fn items(&self) -> impl Iterator<Item = ItemBrief> + use<'a> {
+        let view = self.view;
+        pages(move |offset| view.items(offset, PAGE))
+    }
+
+    /// All items from the last to the first.
+    pub fn items_from_end(&self) -> impl Iterator<Item = ItemBrief> + use<'a> {
+        let view = self.view;
+        let (mut end, mut want) = (view.item_count(), 16);
+        std::iter::from_fn(move || {
+            // A host may serve smaller pages than asked for, so a page is read until it is complete.
+            let start = end.saturating_sub(want);
+            let mut page = Vec::new();
+            while start + count(&page) < end {
+                let part = view.items(start + count(&page), end - start - count(&page));
+                if part.is_empty() {
+                    break;
+                }
+                page.extend(part);
+            }
+            end = start;
+            want = (want * 4).min(PAGE);
+            (!page.is_empty()).then(|| page.into_iter().rev())
+        })
+        .flatten()
+    }
+
+    /// What changed since the previous step, in index order. Holds everything that ended, and may hold items that only
+    /// moved on or were added.
+    pub fn changed(&self) -> impl Iterator<Item = ItemBrief> + use<'a> {
+        let view = self.view;
+        pages(move |offset| view.changed(offset, PAGE))
+    }
+
+    /// What changed and has ended.
+    pub fn ended(&self) -> impl Iterator<Item = ItemBrief> + use<'a> {
+        self.changed().filter(ItemBrief::has_ended)
+    }
+
+    /// How many items are in this phase. Cheap.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> u32 {
+        self.view.count(phase)
+    }
+
+    /// How many items have not ended. Cheap.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.count(Phase::Waiting) + self.count(Phase::Active)
+    }
+
+    /// Position of an item.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.view.find(id)
+    }
+
+    /// An item by its position.
+    #[must_use]
+    pub fn item(&self, index: u32) -> Option<Item<'a>> {
+        let access = self.view.item(index)?;
+        Some(Item { view: self.view, index, access, brief: OnceCell::new() })
+    }
+
+    /// An item by its id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Item<'a>> {
+        self.item(self.find(id)?)
+    }
+
+    /// An item by its position.
+    ///
+    /// # Errors
+    /// A fault `gone` when the host has no such item.
+    pub fn expect(&self, index: u32) -> Result<Item<'a>, Fault> {
+        self.item(index).ok_or_else(|| fault("gone", format!("the run has no item at position {index}")))
+    }
+
+    /// A further fact of the run; unknown ones are absent.
+    #[must_use]
+    pub fn attr(&self, key: &str) -> Option<String> {
+        self.view.attr(key)
+    }
+
+    /// Whether more items may come from outside.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        self.attr("open-ended").as_deref() == Some("true")
+    }
+}
+
+fn count(page: &[ItemBrief]) -> u32 {
+    u32::try_from(page.len()).unwrap_or(u32::MAX)
+}
+
+fn pages(mut fetch: impl FnMut(u32) -> Vec<ItemBrief>) -> impl Iterator<Item = ItemBrief> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let page = fetch(offset);
+        offset += count(&page);
+        (!page.is_empty()).then_some(page)
+    })
+    .flatten()
+}
+
+/// One item.
+pub struct Item<'a> {
+    view: &'a dyn View,
+    index: u32,
+    access: Box<dyn ItemAccess + 'a>,
+    brief: OnceCell<Option<ItemBrief>>,
+}
+
+impl Item<'_> {
+    /// Position in the run; in a submitted plan the position in `items`.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.access.id()
+    }
+
+    /// Exact state, an open vocabulary: treat what you do not know by its [`phase`](Self::phase).
+    #[must_use]
+    pub fn state(&self) -> String {
+        self.access.state()
+    }
+
+    /// Coarse state.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        let brief = self.brief.get_or_init(|| self.view.items(self.index, 1).into_iter().next());
+        brief.as_ref().map_or(Phase::Waiting, |brief| brief.phase)
+    }
+
+    /// Name of its executor.
+    #[must_use]
+    pub fn executor(&self) -> String {
+        self.access.executor()
+    }
+
+    /// Positions of what it depends on; needs count.
+    #[must_use]
+    pub fn depends_on(&self) -> Vec<u32> {
+        self.access.depends_on()
+    }
+
+    /// Verdict of self-verify, when it ran.
+    #[must_use]
+    pub fn verify_passed(&self) -> Option<bool> {
+        self.access.verify_passed()
+    }
+
+    /// Paths of its outputs, ascending.
+    #[must_use]
+    pub fn output_keys(&self) -> Vec<String> {
+        let mut keys = self.access.output_keys();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether it has this output.
+    #[must_use]
+    pub fn has_output(&self, path: &str) -> bool {
+        self.access.output_keys().iter().any(|key| key == path)
+    }
+
+    /// Whether it left a patch; a host that does not say is taken to have one.
+    #[must_use]
+    pub fn has_patch(&self) -> bool {
+        self.attr("has-patch").as_deref() != Some("false")
+    }
+
+    /// Whether it has this input.
+    #[must_use]
+    pub fn has_input(&self, key: &str) -> bool {
+        self.access.input_json(key).is_some()
+    }
+
+    /// One input as JSON text.
+    #[must_use]
+    pub fn input_json(&self, key: &str) -> Option<String> {
+        self.access.input_json(key)
+    }
+
+    /// One input as any type that serde can read.
+    ///
+    /// # Errors
+    /// A fault `bad-config` when it does not have this shape.
+    pub fn input<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Fault> {
+        let Some(text) = self.access.input_json(key) else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| fault("bad-config", format!("inputs.{key} of {}: {error}", self.id())))
+    }
+
+    /// Configuration in one input, read by `read` with every finding noted in `findings`. Pointers start at the item's
+    /// place in the plan.
+    pub fn config<T>(
+        &self,
+        key: &'static str,
+        findings: &mut Vec<Finding>,
+        read: impl FnOnce(&mut Config<'_>) -> T,
+    ) -> Option<T> {
+        let text = self.access.input_json(key)?;
+        Some(Config::read(&text, format!("/items/{}/inputs/{key}", self.index), findings, read))
+    }
+
+    /// The whole item as in a plan, JSON text.
+    #[must_use]
+    pub fn spec_json(&self) -> String {
+        self.access.spec_json()
+    }
+
+    /// A further fact; unknown ones are absent.
+    #[must_use]
+    pub fn attr(&self, key: &str) -> Option<String> {
+        self.access.attr(key)
+    }
+
+    /// Ids of what it depends on.
+    #[must_use]
+    pub fn depends_on_ids(&self) -> BTreeSet<String> {
+        let deps = self.depends_on().into_iter();
+        deps.filter_map(|index| Some(self.view.items(index, 1).into_iter().next()?.id)).collect()
+    }
+
+    /// How it ended, in words for people: `failed (tests: 3 of 10 failed)`.
+    #[must_use]
+    pub fn ending(&self) -> String {
+        let state = self.state();
+        match self.attr("failure-message").or_else(|| self.attr("failure-reason")) {
+            Some(why) => format!("{state} ({})", clip(&why)),
+            None if state == "done" && self.verify_passed() == Some(false) => {
+                "done, but its verify did not pass".into()
+            }
+            None => state,
+        }
+    }
+}
+
+/// Words of others in an explanation stay short.
+fn clip(text: &str) -> &str {
+    const MAX: usize = 400;
+    &text[..text.floor_char_boundary(MAX)]
+}

@@ -1,0 +1,272 @@
+//! Items to add: from scratch, from a template, or as a copy.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    Item,
+    host::{Fault, fault},
+};
+
+/// Which product of an item is handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Select {
+    /// The captured diff.
+    Patch,
+    /// A file below `outputs/`.
+    Output(Rc<str>),
+}
+
+/// How to make items: a part of a plan item that a user writes into a pattern's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnTemplate {
+    pub(crate) executor: Rc<str>,
+    pub(crate) inputs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) locks: Vec<Rc<str>>,
+    pub(crate) attrs: BTreeMap<Rc<str>, Rc<str>>,
+}
+
+impl SpawnTemplate {
+    /// Bytes that one item of it takes, without ids and edges. For decisions about how many to add in one step.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pairs = |map: &BTreeMap<Rc<str>, Rc<str>>| {
+            map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        };
+        self.executor.len()
+            + pairs(&self.inputs)
+            + pairs(&self.attrs)
+            + self.locks.iter().map(|lock| lock.len()).sum::<usize>()
+    }
+}
+
+/// One item to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemSpec {
+    pub(crate) id: String,
+    pub(crate) executor: Rc<str>,
+    /// JSON text by key.
+    pub(crate) inputs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) needs: BTreeMap<String, (String, Select)>,
+    pub(crate) locks: Vec<Rc<str>>,
+    /// Optional members by their name in a plan, JSON text.
+    pub(crate) attrs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) supersedes: Option<String>,
+}
+
+impl ItemSpec {
+    /// An item without inputs and edges.
+    #[must_use]
+    pub fn new(id: &str, executor: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            executor: executor.into(),
+            inputs: BTreeMap::new(),
+            depends_on: Vec::new(),
+            needs: BTreeMap::new(),
+            locks: Vec::new(),
+            attrs: BTreeMap::new(),
+            supersedes: None,
+        }
+    }
+
+    /// An item as the template says.
+    #[must_use]
+    pub fn from_template(id: &str, template: &SpawnTemplate) -> Self {
+        Self {
+            executor: Rc::clone(&template.executor),
+            inputs: template.inputs.clone(),
+            locks: template.locks.clone(),
+            attrs: template.attrs.clone(),
+            ..Self::new(id, "")
+        }
+    }
+
+    /// A copy of an item of the run under another id, every member included. `edge` says what each of its edges goes to
+    /// now: another id, or `None` to drop it. A need whose edge is dropped goes with it.
+    ///
+    /// # Errors
+    /// A fault `bad-spec` when the host's text is not an item.
+    pub fn copy_of(
+        item: &Item<'_>,
+        id: &str,
+        mut edge: impl FnMut(&str) -> Option<String>,
+    ) -> Result<Self, Fault> {
+        let bad = |what: &str| fault("bad-spec", format!("item {} as the host gives it: {what}", item.id()));
+        let fields: Map<String, Value> =
+            serde_json::from_str(&item.spec_json()).map_err(|error| bad(&error.to_string()))?;
+        let mut copy = Self::new(id, "");
+        for (key, value) in fields {
+            match (key.as_str(), value) {
+                ("id", _) => {}
+                ("executor", Value::String(name)) => copy.executor = name.into(),
+                ("inputs", Value::Object(inputs)) => {
+                    copy.inputs = inputs
+                        .into_iter()
+                        .map(|(key, value)| (key.into(), value.to_string().into()))
+                        .collect();
+                }
+                ("depends_on", Value::Array(deps)) => {
+                    for dep in deps {
+                        let dep = dep.as_str().ok_or_else(|| bad("depends_on"))?;
+                        if let Some(dep) = edge(dep) {
+                            copy.add_dependency(dep);
+                        }
+                    }
+                }
+                ("resourceLocks", Value::Array(locks)) => {
+                    let names = locks
+                        .iter()
+                        .map(|lock| lock.as_str().map(Rc::from).ok_or_else(|| bad("resourceLocks")));
+                    copy.locks = names.collect::<Result<_, _>>()?;
+                }
+                ("needs", Value::Object(needs)) => {
+                    for (key, need) in needs {
+                        let from = need["from"].as_str().ok_or_else(|| bad("needs"))?;
+                        let select = match (need["select"]["kind"].as_str(), need["select"]["path"].as_str())
+                        {
+                            (Some("patch"), _) => Select::Patch,
+                            (Some("output"), Some(path)) => Select::Output(path.into()),
+                            _ => return Err(bad("a need selects what this SDK does not know")),
+                        };
+                        if let Some(from) = edge(from) {
+                            copy.needs.insert(key, (from, select));
+                        }
+                    }
+                }
+                (_, value) => drop(copy.attrs.insert(key.into(), value.to_string().into())),
+            }
+        }
+        if copy.executor.is_empty() {
+            return Err(bad("it has no executor"));
+        }
+        Ok(copy)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Sets an input.
+    #[must_use]
+    pub fn input(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.inputs.insert(key.into(), value.into().to_string().into());
+        self
+    }
+
+    /// Tells whoever does the item something: as input `key`, and in `workerInput`, which is what an agent of the
+    /// `dispatch` executor gets to see. What `workerInput` says already is kept.
+    #[must_use]
+    pub fn tell(self, key: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        let before = self.input_value("workerInput");
+        let told = match before {
+            None => Some(Map::from_iter([(key.to_owned(), value.clone())])),
+            Some(Value::Object(mut fields)) if !fields.contains_key(key) => {
+                fields.insert(key.to_owned(), value.clone());
+                Some(fields)
+            }
+            Some(_) => None,
+        };
+        let spec = self.input(key, value);
+        match told {
+            Some(fields) => spec.input("workerInput", fields),
+            None => spec,
+        }
+    }
+
+    /// An input set so far.
+    #[must_use]
+    pub fn input_value(&self, key: &str) -> Option<Value> {
+        serde_json::from_str(self.inputs.get(key)?).ok()
+    }
+
+    fn add_dependency(&mut self, id: String) {
+        if !self.depends_on.contains(&id) {
+            self.depends_on.push(id);
+        }
+    }
+
+    /// Waits for an item.
+    #[must_use]
+    pub fn depend_on(mut self, id: &str) -> Self {
+        self.add_dependency(id.to_owned());
+        self
+    }
+
+    /// Gets the patch of an item as `inputs/<key>` and waits for it.
+    #[must_use]
+    pub fn need_patch(mut self, key: &str, source: &str) -> Self {
+        self.needs.insert(key.to_owned(), (source.to_owned(), Select::Patch));
+        self
+    }
+
+    /// Gets an output of an item as `inputs/<key>` and waits for it.
+    #[must_use]
+    pub fn need_output(mut self, key: &str, source: &str, path: &str) -> Self {
+        self.needs.insert(key.to_owned(), (source.to_owned(), Select::Output(path.into())));
+        self
+    }
+
+    /// Takes an exclusive lock while it runs.
+    #[must_use]
+    pub fn lock(mut self, key: &str) -> Self {
+        self.locks.push(key.into());
+        self
+    }
+
+    /// Sets an optional member by its name in a plan, e.g. `maxAttempts`.
+    #[must_use]
+    pub fn attr(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.attrs.insert(key.into(), value.into().to_string().into());
+        self
+    }
+
+    /// Takes the place of an item that ended without success or with a red verify: the run is judged by this one.
+    #[must_use]
+    pub fn supersede(mut self, id: &str) -> Self {
+        self.supersedes = Some(id.to_owned());
+        self
+    }
+
+    /// The item as in a plan. For hosts and tests.
+    #[must_use]
+    pub fn to_plan_item(&self) -> Map<String, Value> {
+        let json = |map: &BTreeMap<Rc<str>, Rc<str>>| -> Map<String, Value> {
+            map.iter()
+                .map(|(key, text)| (key.to_string(), serde_json::from_str(text).unwrap_or(Value::Null)))
+                .collect()
+        };
+        let mut item = Map::new();
+        item.insert("id".into(), self.id.clone().into());
+        item.insert("executor".into(), self.executor.to_string().into());
+        item.insert("inputs".into(), json(&self.inputs).into());
+        item.insert("depends_on".into(), self.depends_on.clone().into());
+        item.insert(
+            "resourceLocks".into(),
+            self.locks.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
+        );
+        if !self.needs.is_empty() {
+            let needs = self.needs.iter().map(|(key, (from, select))| {
+                let select = match select {
+                    Select::Patch => serde_json::json!({"kind": "patch"}),
+                    Select::Output(path) => serde_json::json!({"kind": "output", "path": **path}),
+                };
+                (key.clone(), serde_json::json!({"from": from, "select": select}))
+            });
+            item.insert("needs".into(), needs.collect::<Map<_, _>>().into());
+        }
+        item.extend(json(&self.attrs));
+        item
+    }
+
+    /// The item whose place it takes.
+    #[must_use]
+    pub fn superseded(&self) -> Option<&str> {
+        self.supersedes.as_deref()
+    }
+}
