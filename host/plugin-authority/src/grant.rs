@@ -300,7 +300,7 @@ pub fn widening(old: &Grant, new: &Grant) -> Difference {
 /// A plugin that must not run until a person approves it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "plugin {id:?} is inert: it would get more than was approved ({}); look at it and approve with `pangolin plugin add {source_text}`",
+    "plugin {id} is inert: it would get more than was approved ({}); look at it and approve it with `pangolin plugin add {id}`",
     words(.difference)
 )]
 pub struct NotApproved {
@@ -308,8 +308,6 @@ pub struct NotApproved {
     pub id: PluginId,
     /// What is new.
     pub difference: Difference,
-    /// Where it came from, for the command.
-    pub source_text: String,
 }
 
 fn words(difference: &Difference) -> String {

@@ -100,7 +100,7 @@ impl LockedPlugin {
         if difference.is_covered() {
             return Ok(());
         }
-        Err(NotApproved { id: self.id.clone(), difference, source_text: self.source.clone() })
+        Err(NotApproved { id: self.id.clone(), difference })
     }
 }
 
@@ -264,12 +264,15 @@ impl Lock {
     /// Writes `pangolin.lock` in `dir`: afterwards it is the old one or complete.
     ///
     /// # Errors
-    /// [`LockError::Write`].
+    /// [`LockError::Invalid`] for what could not be read back, [`LockError::Write`].
     pub fn write(&self, dir: &Path) -> Result<(), LockError> {
         let path = dir.join(LOCK_FILE);
+        let text = self.to_text();
+        // A path or name with deceptive characters must not make the whole lock unreadable.
+        Self::parse(&text, &path.display().to_string())?;
         let attempt = || {
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(self.to_text().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             #[cfg(unix)]
             file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
             file.as_file().sync_all()?;

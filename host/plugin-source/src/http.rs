@@ -1,10 +1,11 @@
 //! Bounded GET requests.
 
-use std::io::Read as _;
+use std::{io::Read as _, sync::Arc};
 
 use ureq::{
     Agent, Body,
     http::{Response, header},
+    tls::{RootCerts, TlsConfig},
 };
 use url::Url;
 
@@ -37,8 +38,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(options: &Options) -> Self {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
         let config = || {
             Agent::config_builder()
+                .tls_config(tls.clone())
                 .timeout_global(Some(options.timeout))
                 .max_redirects(0)
                 .max_redirects_will_error(false)
