@@ -97,6 +97,7 @@ fn build(items: usize) -> Result<Built, Failure> {
             env: Vec::new(),
             pipeline: None,
             adapter: None,
+            blocks: Vec::new(),
             model: String::new(),
             inputs: inputs.into_iter().collect(),
             secret_names: Vec::new(),

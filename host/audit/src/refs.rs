@@ -180,9 +180,11 @@ impl References {
 
     /// Adds what a manifest refers to; `seq` is the entry that names the manifest.
     pub(crate) fn add_manifest(&mut self, manifest: &DispatchManifest, seq: u64) {
-        let DispatchManifest { subagent, capabilities, env, pipeline, adapter, inputs, envelope, .. } =
-            manifest;
-        let artifacts = subagent.iter().chain(capabilities).chain(env).chain(pipeline).chain(adapter);
+        let DispatchManifest {
+            subagent, capabilities, env, pipeline, adapter, blocks, inputs, envelope, ..
+        } = manifest;
+        let artifacts =
+            subagent.iter().chain(capabilities).chain(env).chain(pipeline).chain(adapter).chain(blocks);
         let parts =
             artifacts.map(|artifact| artifact.digest).chain(inputs.values().map(|input| input.digest));
         for digest in parts.chain(*envelope) {

@@ -8,7 +8,7 @@ use pangolin_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::PipelineSpec;
+use crate::{pipeline::PipelineSpec, plugin::StagedPlugin};
 
 /// Version of `envelope.json`.
 pub const ENVELOPE_VERSION: u32 = 1;
@@ -76,6 +76,9 @@ pub struct Envelope {
     pub limits: CommandLimits,
     /// Extra read-only host directories for sandboxed commands (toolchains).
     pub read_only_paths: Vec<String>,
+    /// Components of the pipeline's `plugin` blocks, each id once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<StagedPlugin>,
 }
 
 /// A capability: files to overlay onto the workspace.

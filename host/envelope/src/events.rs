@@ -68,6 +68,24 @@ pub enum Event {
         /// Captured errors.
         stderr: String,
     },
+    /// A plugin block ended.
+    #[serde(rename = "plugin.block.ran")]
+    PluginBlockRan {
+        /// Position of the block.
+        ordinal: u32,
+        /// Id of the plugin.
+        plugin: String,
+        /// Its verdict; absent when it gave none.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        passed: Option<bool>,
+        /// Its words, or what went wrong.
+        summary: String,
+        /// Code of the failure, if the plugin failed.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        failure: Option<String>,
+        /// Milliseconds.
+        duration_ms: i64,
+    },
     /// Self-verify ended.
     #[serde(rename = "verify.ran")]
     VerifyRan {

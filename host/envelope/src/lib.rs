@@ -5,11 +5,12 @@
 //! leaves [`result::SignedResult`] in `result.json`, authenticated with a key that the agent cannot read. Events
 //! go to the worker's stdout as JSON lines ([`events`]).
 //!
-//! Deliberately not here: how a worker is started (`pangolin-ports`), plugins (the host asks the adapter component
-//! for a launch plan before it stages the envelope, so no guest code runs inside the isolation), blobs.
+//! Deliberately not here: how a worker is started (`pangolin-ports`), how plugins run (`pangolin-plugin-host`), what
+//! they may do and who says so (`pangolin-plugin-authority`), blobs.
 
 pub mod capability;
 pub mod envelope;
 pub mod events;
 pub mod pipeline;
+pub mod plugin;
 pub mod result;

@@ -1,6 +1,7 @@
 //! Block pipelines: the payload of a worker.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A declared or default pipeline. `seal` is structural: the worker always ends with it, it is never authored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,27 @@ pub enum Block {
         /// What to capture.
         what: CaptureWhat,
     },
+    /// A block that somebody wrote as a component, run in the worker with what it was granted.
+    Plugin {
+        /// Id: of one that ships (`secret-scan`) or of an approved one (`acme/licences`).
+        plugin: String,
+        /// Its parameters, a JSON object.
+        #[serde(default = "no_params")]
+        params: Value,
+        /// Seconds, together with everything it starts.
+        #[serde(rename = "timeoutSeconds", default = "script_timeout")]
+        timeout_seconds: u32,
+        /// Whether a red verdict aborts or is only reported.
+        #[serde(default)]
+        lens: Lens,
+        /// What a failure of the plugin itself means.
+        #[serde(rename = "onFailure", default)]
+        on_failure: OnFailure,
+    },
+}
+
+fn no_params() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 fn script_timeout() -> u32 {
@@ -57,6 +79,43 @@ pub enum Lens {
     Gate,
     /// Report only.
     Verify,
+}
+
+/// What it means when a plugin has no answer: it trapped, ran into a limit or gave up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The pipeline aborts.
+    #[default]
+    Closed,
+    /// It is reported and the pipeline goes on. Of a `verify` block the verification has not passed.
+    Open,
+}
+
+impl Lens {
+    /// The word of the pipeline.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Longest plugin id in bytes.
+const PLUGIN_ID_BYTES_MAX: usize = 128;
+
+/// Largest parameters of one block as JSON text in bytes.
+const PARAMS_BYTES_MAX: usize = 1 << 20;
+
+/// `name`, or `namespace/name`, in a-z 0-9 -.
+fn is_plugin_id(id: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    id.len() <= PLUGIN_ID_BYTES_MAX && id.split('/').count() <= 2 && id.split('/').all(part)
 }
 
 /// What a capture block collects.
@@ -123,7 +182,39 @@ impl PipelineSpec {
                     found.push((format!("/blocks/{index}/timeoutSeconds"), "must be at least 1".to_owned()));
                 }
             }
+            if let Block::Plugin { plugin, params, timeout_seconds, .. } = block {
+                if !is_plugin_id(plugin) {
+                    let problem =
+                        format!("{plugin:?} is no plugin id; expected name or namespace/name in a-z 0-9 -");
+                    found.push((format!("/blocks/{index}/plugin"), problem));
+                }
+                if !params.is_object() {
+                    found.push((format!("/blocks/{index}/params"), "must be a JSON object".to_owned()));
+                }
+                let size = params.to_string().len();
+                if size > PARAMS_BYTES_MAX {
+                    let problem = format!("has {size} bytes, the limit is {PARAMS_BYTES_MAX}");
+                    found.push((format!("/blocks/{index}/params"), problem));
+                }
+                if *timeout_seconds == 0 {
+                    found.push((format!("/blocks/{index}/timeoutSeconds"), "must be at least 1".to_owned()));
+                }
+            }
         }
         found
+    }
+
+    /// Ids of the plugins it uses, each once, in order of their first use.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> = Vec::new();
+        for block in &self.blocks {
+            if let Block::Plugin { plugin, .. } = block
+                && !ids.contains(&plugin.as_str())
+            {
+                ids.push(plugin);
+            }
+        }
+        ids
     }
 }

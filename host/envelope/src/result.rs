@@ -22,6 +22,9 @@ pub const CAPTURE_DIR: &str = "capture";
 /// Captured output files, by path.
 pub const OUTPUTS_DIR: &str = "outputs";
 
+/// Artifacts of plugin blocks, each under its digest in hex; which are committed is in the result.
+pub const ARTIFACTS_DIR: &str = "artifacts";
+
 /// Agent stdout, raw and bounded.
 pub const AGENT_STDOUT_FILE: &str = "agent.stdout";
 
@@ -104,10 +107,10 @@ pub struct AgentRun {
 }
 
 /// One block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockOutcome {
-    /// `agent`, `script` or `capture`.
+    /// `agent`, `script`, `capture` or `plugin`.
     pub kind: String,
     /// Position from 0.
     pub ordinal: u32,
@@ -117,6 +120,9 @@ pub struct BlockOutcome {
     pub exit_code: Option<i32>,
     /// Milliseconds.
     pub duration_ms: i64,
+    /// What a plugin block did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Box<crate::plugin::PluginEvidence>>,
 }
 
 /// A captured change: the changed paths with their state before and after.

@@ -13,8 +13,8 @@ use crate::{
     block_rules::Rules,
     block_state::BlockState,
     block_world::BlockWorld,
-    call::Call,
     cache::LoadedFrom,
+    call::Call,
     engine::{Loaded, PluginHost, Profile, engine_name},
     failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
     limits::Limits,
@@ -138,7 +138,10 @@ impl PluginHost {
                 next: "the worker and the host must be of the same release".into(),
             })
         })?;
-        BlockComponent::link(self, self.admit(Profile::Effect, component, compiled, LoadedFrom::Cache, &CONTRACT)?)
+        BlockComponent::link(
+            self,
+            self.admit(Profile::Effect, component, compiled, LoadedFrom::Cache, &CONTRACT)?,
+        )
     }
 }
 
@@ -146,7 +149,8 @@ impl PluginHost {
 #[cfg(feature = "compile")]
 fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
     let types = component.component_type();
-    let names = types.exports(engine).map(|(name, _)| name).chain(types.imports(engine).map(|(name, _)| name));
+    let names =
+        types.exports(engine).map(|(name, _)| name).chain(types.imports(engine).map(|(name, _)| name));
     let version = names
         .filter(|name| name.starts_with("pangolin:block/"))
         .find_map(|name| name.split_once('@').map(|(_, version)| version.to_owned()));
@@ -174,9 +178,10 @@ impl BlockComponent {
         world: W,
         call: &BlockCall,
     ) -> Result<(PluginEvidence, W), PluginError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
-            PluginError::new(self.digest, Failure::HostError { problem: format!("no runtime: {error}") })
-        })?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
+                PluginError::new(self.digest, Failure::HostError { problem: format!("no runtime: {error}") })
+            })?;
         Ok(runtime.block_on(self.run(world, call)))
     }
 
@@ -192,7 +197,8 @@ impl BlockComponent {
             Ok(running) => running,
             Err(error) => return (failed(call, self.digest, &error.failure), world),
         };
-        running.store.data_mut().block = Some(Box::new(BlockState::new(Box::new(world), rules, call, limits.wall)));
+        running.store.data_mut().block =
+            Some(Box::new(BlockState::new(Box::new(world), rules, call, limits.wall)));
         let pre = &self.pre;
         let answer = running
             .run(&self.host, async |store| {
@@ -211,9 +217,9 @@ impl BlockComponent {
         drop(running);
         let state = block.expect("the state stays in the store while the block runs");
         let failure = match answer {
-            Ok(Ok(())) if !state.has_verdict() => Some(Failure::ContractMismatch {
-                problem: "the block returned without a verdict".into(),
-            }),
+            Ok(Ok(())) if !state.has_verdict() => {
+                Some(Failure::ContractMismatch { problem: "the block returned without a verdict".into() })
+            }
             Ok(Ok(())) => None,
             Ok(Err(fault)) => Some(from_guest(fault)),
             Err(error) => Some(error.failure),

@@ -71,7 +71,8 @@ fn env_problem(name: &str) -> Option<&'static str> {
 /// The first rule that forbids the command: capability, subject, rule.
 fn forbidden(block: &BlockState, draft: &CommandDraft) -> Option<(&'static str, String, String)> {
     let program = &draft.program;
-    let line = clip([std::slice::from_ref(program), &draft.args].concat().join(" "), 300);
+    // The spelling that the authority's `why-denied` reads.
+    let line = clip(format!("{program} {}", serde_json::Value::from(draft.args.as_slice())), 1_000);
     if program.is_empty() || program.split('/').any(|part| part == "..") {
         return Some(("exec", line, "a program is a name or a path without ..".to_owned()));
     }
@@ -89,7 +90,7 @@ fn forbidden(block: &BlockState, draft: &CommandDraft) -> Option<(&'static str, 
     }
     for (variable, secret) in &draft.env_secrets {
         if let Err(rule) = block.rules.secret(secret, &format!("env:{variable}"), program) {
-            return Some(("secret", clip(secret.clone(), 300), rule));
+            return Some(("secret", clip(format!("{secret} env:{variable} {program}"), 1_000), rule));
         }
     }
     let cap = block.limits().exec_runs;

@@ -124,7 +124,8 @@ impl fetch::HostRequest for CallState {
     fn new(&mut self, method: String, url: String) -> wasmtime::Result<Resource<RequestDraft>> {
         self.called(method.len() + url.len())?;
         if url.len() > URL_BYTES_MAX {
-            let (what, size, cap) = ("the URL of a request in bytes".into(), url.len() as u64, URL_BYTES_MAX as u64);
+            let (what, size, cap) =
+                ("the URL of a request in bytes".into(), url.len() as u64, URL_BYTES_MAX as u64);
             return Err(stop(Failure::OutputLimit { what, size, cap }));
         }
         let draft = RequestDraft {
@@ -206,7 +207,12 @@ struct Target {
 }
 
 /// Checks one hop: capability, subject, rule.
-fn target(block: &BlockState, draft: &RequestDraft, url: &str, method: &str) -> Result<Target, (&'static str, String, String)> {
+fn target(
+    block: &BlockState,
+    draft: &RequestDraft,
+    url: &str,
+    method: &str,
+) -> Result<Target, (&'static str, String, String)> {
     let shown = || clip(url.split(['?', '#']).next().unwrap_or_default().to_owned(), 300);
     let no = |rule: &str| ("net", shown(), rule.to_owned());
     let mut url = Url::parse(url).map_err(|error| no(&format!("is not an absolute URL: {error}")))?;
@@ -232,7 +238,7 @@ fn target(block: &BlockState, draft: &RequestDraft, url: &str, method: &str) -> 
             return Err(("net", clip(name.clone(), 300), format!("header {problem}")));
         }
         let allowed = block.rules.secret(secret, &format!("header:{name}"), &host);
-        allowed.map_err(|rule| ("secret", clip(secret.clone(), 300), rule))?;
+        allowed.map_err(|rule| ("secret", clip(format!("{secret} header:{name} {host}"), 1_000), rule))?;
     }
     let cap = block.limits().fetches;
     if block.fetches >= cap {

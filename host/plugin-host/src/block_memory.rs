@@ -114,9 +114,9 @@ impl BlockWorld for MemoryWorld {
         }
         let line = format!("{} {}", request.method, request.url);
         match self.hosts.get_mut(&line).and_then(next) {
-            Some(Ok(answer)) if answer.body.len() as u64 > request.response_bytes => Err(WorldError::Transport(
-                format!("the answer has more than {} bytes", request.response_bytes),
-            )),
+            Some(Ok(answer)) if answer.body.len() as u64 > request.response_bytes => Err(
+                WorldError::Transport(format!("the answer has more than {} bytes", request.response_bytes)),
+            ),
             Some(answer) => answer.map_err(WorldError::Transport),
             None => Err(WorldError::Refused(format!("the fixture has no answer for {line:?}"))),
         }

@@ -24,7 +24,8 @@ impl Rules {
     /// Refuses a grant with a rule that could mean something else than its author thought.
     pub(crate) fn new(grant: &BlockGrant) -> Result<Self, Failure> {
         let mut problems = Vec::new();
-        let counts = [grant.exec.len(), grant.net.len(), grant.secrets.len(), grant.read.len(), grant.write.len()];
+        let counts =
+            [grant.exec.len(), grant.net.len(), grant.secrets.len(), grant.read.len(), grant.write.len()];
         if counts.iter().any(|count| *count > RULES_MAX) {
             problems.push(format!("it has more than {RULES_MAX} rules of one kind"));
         }
@@ -44,24 +45,34 @@ impl Rules {
         }
         for rule in &grant.net {
             if !matches!(rule.scheme.as_str(), "https" | "http") {
-                problems.push(format!("scheme {:?} of host {:?} is neither https nor http", rule.scheme, rule.host));
+                problems.push(format!(
+                    "scheme {:?} of host {:?} is neither https nor http",
+                    rule.scheme, rule.host
+                ));
             }
         }
         for rule in &grant.secrets {
             if !rule.place.starts_with("env:") && !rule.place.starts_with("header:") {
                 let place = &rule.place;
-                problems.push(format!("place {place:?} of secret {:?} is neither env:… nor header:…", rule.name));
+                problems
+                    .push(format!("place {place:?} of secret {:?} is neither env:… nor header:…", rule.name));
             }
         }
         if !problems.is_empty() {
             return Err(Failure::Refused {
                 capability: "grant".into(),
                 subject: "rules".into(),
-                reason: format!("{}; correct the grant and approve it again", clip(problems.join("; "), 2_000)),
+                reason: format!(
+                    "{}; correct the grant and approve it again",
+                    clip(problems.join("; "), 2_000)
+                ),
             });
         }
         let split = |paths: &[String]| {
-            paths.iter().map(|path| path.split('/').map(str::to_owned).collect()).collect::<Vec<Vec<String>>>()
+            paths
+                .iter()
+                .map(|path| path.split('/').map(str::to_owned).collect())
+                .collect::<Vec<Vec<String>>>()
         };
         Ok(Self { read: split(&grant.read), write: split(&grant.write), grant: grant.clone() })
     }

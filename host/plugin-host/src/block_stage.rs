@@ -87,7 +87,8 @@ impl stage::HostInput for CallState {
                 Ok(all) => all,
                 Err(error) => return block.refused_by_world("read", &prefix, error).map(Err),
             };
-            let hidden = all.iter().find(|entry| entry.path.starts_with(&prefix)).map(|entry| entry.path.clone());
+            let hidden =
+                all.iter().find(|entry| entry.path.starts_with(&prefix)).map(|entry| entry.path.clone());
             if let Some(hidden) = hidden
                 && let Err(rule) = block.rules.read(&hidden)
             {

@@ -27,7 +27,7 @@ use crate::{
 const SUMMARY_BYTES: usize = 1_000;
 
 /// Longest subject of a refusal in bytes.
-const SUBJECT_BYTES: usize = 300;
+const SUBJECT_BYTES: usize = 1_000;
 
 /// Largest integer that a record in canonical JSON carries exactly.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
@@ -163,7 +163,9 @@ impl BlockState {
             })
         };
         let key_fits = (1..=128).contains(&key.len())
-            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'));
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'));
         if !key_fits {
             return Err(malformed("a key has 1 to 128 characters of a-z A-Z 0-9 - _ . /".to_owned()));
         }
@@ -188,7 +190,9 @@ impl BlockState {
     pub(crate) fn take_artifact(&mut self) -> Result<(), String> {
         let cap = self.limits().artifact_files;
         if self.artifact_files >= cap {
-            return Err(format!("a block may start {cap} artifacts; put more into one, or raise the limit in the grant"));
+            return Err(format!(
+                "a block may start {cap} artifacts; put more into one, or raise the limit in the grant"
+            ));
         }
         self.artifact_files += 1;
         Ok(())
@@ -199,7 +203,9 @@ impl BlockState {
         let cap = self.limits().artifact_bytes;
         let total = self.artifact_bytes.saturating_add(bytes as u64);
         if total > cap {
-            return Err(format!("artifacts may have {cap} bytes together; write less, or raise the limit in the grant"));
+            return Err(format!(
+                "artifacts may have {cap} bytes together; write less, or raise the limit in the grant"
+            ));
         }
         self.artifact_bytes = total;
         Ok(())
@@ -274,10 +280,8 @@ impl BlockState {
             read_bytes: self.read_bytes,
             host_calls: record.bill.host_calls,
         };
-        evidence.failure = failure.map(|failure| PluginFailure {
-            code: failure.code().to_owned(),
-            message: failure.to_string(),
-        });
+        evidence.failure = failure
+            .map(|failure| PluginFailure { code: failure.code().to_owned(), message: failure.to_string() });
         (evidence, self.world)
     }
 }
@@ -303,7 +307,9 @@ fn sealable(value: Value) -> Value {
             if fits { Value::Number(number) } else { Value::String(number.to_string()) }
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sealable).collect()),
-        Value::Object(map) => Value::Object(map.into_iter().map(|(key, item)| (key, sealable(item))).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, item)| (key, sealable(item))).collect())
+        }
         other => other,
     }
 }

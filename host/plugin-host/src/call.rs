@@ -184,6 +184,7 @@ impl Call {
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
             return self.handles();
         }
+        #[cfg(feature = "pool")]
         if let Some(full) = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>() {
             return Failure::HostBusy { problem: full.to_string() };
         }

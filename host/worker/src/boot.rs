@@ -133,6 +133,11 @@ fn problem(places: &Places, envelope: &Envelope) -> Option<String> {
     if wants_agent && !has_plan {
         return Some("the pipeline has an agent block but the envelope has no launch plan".to_owned());
     }
+    for id in envelope.pipeline.plugins() {
+        if !envelope.plugins.iter().any(|plugin| plugin.id == id) {
+            return Some(format!("the pipeline uses plugin {id:?} but the envelope does not stage it"));
+        }
+    }
     for (name, path) in [("result", &places.result_dir), ("envelope", &places.envelope_dir)] {
         if path.starts_with(&places.workspace) {
             return Some(format!("the {name} directory {} lies inside of the workspace", path.display()));

@@ -12,7 +12,10 @@ use std::{
 
 use pangolin_envelope::result::{CAPTURE_DIR, Capture, Change, FileState};
 
-use crate::scan::{self, Kind, RawPath};
+use crate::{
+    block::{Beginning, is_binary},
+    scan::{self, Kind, RawPath},
+};
 
 /// The state after setup, with a copy of every file.
 ///
@@ -42,6 +45,30 @@ pub(crate) struct Captured {
     pub(crate) capture: Capture,
     /// Messages, each with its path.
     pub(crate) not_captured: Vec<String>,
+}
+
+/// A comparison for blocks.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// What there is now.
+    pub(crate) listing: BTreeMap<RawPath, Kind>,
+    /// States now, of everything that belongs to the comparison and could be read.
+    pub(crate) states: BTreeMap<RawPath, FileState>,
+    /// What is different.
+    pub(crate) changes: Vec<Changed>,
+}
+
+/// One difference.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) path: RawPath,
+    /// State before, with the number of its copy.
+    pub(crate) before: Option<(FileState, usize)>,
+    pub(crate) after: Option<FileState>,
+    /// One of the two is not text.
+    pub(crate) binary: bool,
+    /// Target of a link: now, else before.
+    pub(crate) target: Option<Vec<u8>>,
 }
 
 impl Baseline {
@@ -166,6 +193,54 @@ impl Baseline {
             changes.push(Change { path: name, before: state, after });
         }
         Ok(Captured { capture: Capture { changes }, not_captured })
+    }
+
+    /// The workspace now beside the state before, without copying anything. The same rules as [`Self::compare`]; what
+    /// cannot be read is listed without a state.
+    pub(crate) fn look(&self, workspace: &Path) -> Look {
+        let listing = scan::list(workspace, self.has_inputs).entries;
+        let wanted = scan::not_ignored(workspace);
+        let mut look = Look { listing, states: BTreeMap::new(), changes: Vec::new() };
+        let paths: BTreeSet<&RawPath> = self.files.keys().chain(look.listing.keys()).collect();
+        for path in paths {
+            let before = self.files.get(path);
+            if before.is_none() && (!wanted.contains(path) || self.unreadable.contains(path)) {
+                continue;
+            }
+            let now = look.listing.get(path).copied().filter(|kind| *kind != Kind::Special);
+            if before.is_none() && now.is_none() {
+                continue;
+            }
+            let mut beginning = Beginning::default();
+            let after = match now.map(|kind| scan::read(workspace, path, kind, u64::MAX, &mut beginning)) {
+                None => None,
+                Some(Ok(state)) => {
+                    look.states.insert(path.clone(), state.clone());
+                    Some(state)
+                }
+                Some(Err(_)) => continue,
+            };
+            if before.map(|before| &before.state) == after.as_ref() {
+                continue;
+            }
+            let old = before.map(|before| self.copy(before.copy).and_then(Beginning::of));
+            let old = old.and_then(Result::ok).unwrap_or_default();
+            let link_before = before.filter(|before| before.kind == Kind::Link).map(|_| old.0.clone());
+            let target = if now == Some(Kind::Link) { Some(beginning.0.clone()) } else { link_before };
+            look.changes.push(Changed {
+                path: path.clone(),
+                before: before.map(|before| (before.state.clone(), before.copy)),
+                after,
+                binary: is_binary(&beginning.0) || is_binary(&old.0),
+                target,
+            });
+        }
+        look
+    }
+
+    /// Opens a copy from before the agent. Without a sandbox, others could have changed it: check its digest.
+    pub(crate) fn copy(&self, number: usize) -> io::Result<File> {
+        scan::open_regular(&self.store.join(number.to_string()))
     }
 
     fn restore(&self, path: &[u8], before: &Before, into: &Path) -> io::Result<pangolin_core::ids::Digest> {

@@ -102,7 +102,8 @@ impl Outcome {
     }
 }
 
-/// Runs the commands of one dispatch.
+/// Runs the commands of one dispatch. A copy goes to each plugin block and comes back with what it ran.
+#[derive(Clone)]
 pub(crate) struct Runner {
     confinement: Confinement,
     /// Receives stop requests and child ends.

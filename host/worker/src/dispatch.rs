@@ -1,9 +1,11 @@
 //! The steps of one dispatch, in the order of the brief, and its ending.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,10 +13,11 @@ use pangolin_core::entry::FailureReason;
 use pangolin_envelope::{
     envelope::Envelope,
     events::Event,
-    result::{AGENT_STDERR_FILE, AGENT_STDOUT_FILE, Ending, RESULT_VERSION, WorkerResult},
+    result::{AGENT_STDERR_FILE, AGENT_STDOUT_FILE, ARTIFACTS_DIR, Ending, RESULT_VERSION, WorkerResult},
 };
 
 use crate::{
+    block::Plugins,
     boot::{self, Places},
     capture::{Baseline, clear},
     command::{Confinement, Runner, Task},
@@ -128,7 +131,7 @@ impl Dispatch<'_> {
         let secrets = boot::secrets(places).map_err(|message| failed(FailureReason::FetchFailed, message))?;
         let (everywhere, transcripts) = environment::redactors(envelope, &secrets);
         self.redactor = everywhere;
-        self.runner.redact(transcripts);
+        self.runner.redact(transcripts.clone());
         self.prepare_directories().map_err(|message| failed(FailureReason::WorkerFailed, message))?;
         let integrity = |message: String| failed(FailureReason::IntegrityFailed, message);
         // 3: every staged file is what the host recorded.
@@ -140,6 +143,10 @@ impl Dispatch<'_> {
             overlay::verify(&places.envelope_dir, &input.file, input.digest)
                 .map_err(|message| integrity(format!("input {:?}: {message}", input.key)))?;
         }
+        for plugin in &envelope.plugins {
+            overlay::verify(&places.envelope_dir, &plugin.file, plugin.code)
+                .map_err(|message| integrity(format!("plugin {:?}: {message}", plugin.id)))?;
+        }
         let problems: Vec<String> =
             envelope.pipeline.problems().into_iter().map(|(at, message)| format!("{at} {message}")).collect();
         if !problems.is_empty() {
@@ -148,7 +155,7 @@ impl Dispatch<'_> {
         // 5
         self.emit(&Event::Started { dispatch_id: envelope.dispatch.clone(), at: now_ms() });
         // 6
-        let root = Root::open(&places.workspace).map_err(integrity)?;
+        let root = Arc::new(Root::open(&places.workspace).map_err(integrity)?);
         overlay::capabilities(&places.envelope_dir, &root, &envelope.capabilities).map_err(integrity)?;
         overlay::inputs(&places.envelope_dir, &root, &envelope.inputs).map_err(integrity)?;
         // A question of an earlier attempt is not a question of this one.
@@ -164,7 +171,9 @@ impl Dispatch<'_> {
         };
         let host = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let env = environment::merged(envelope, &secrets, host, &home).map_err(malformed)?;
+        let host: Vec<(String, String)> = host.collect();
+        let env = environment::merged(envelope, &secrets, host.iter().cloned(), &home).map_err(malformed)?;
+        let block_env = environment::without_secrets(envelope, host.into_iter(), &home).map_err(malformed)?;
         let agent_env = environment::for_agent(&env, envelope, &secrets).map_err(malformed)?;
         // 9
         self.setup(&env)?;
@@ -188,6 +197,17 @@ impl Dispatch<'_> {
         let baseline =
             Baseline::take(&places.workspace, self.private.join("before"), !envelope.inputs.is_empty())
                 .map_err(|message| failed(FailureReason::WorkerFailed, message))?;
+        let baseline = Arc::new(baseline);
+        let plugins = Plugins {
+            root: Arc::clone(&root),
+            baseline: Arc::clone(&baseline),
+            env: Arc::new(block_env),
+            secrets: Arc::new(secrets),
+            redactor: transcripts,
+            snapshot: None,
+            host: None,
+            loaded: BTreeMap::new(),
+        };
         // 11 and 13
         Payload {
             places,
@@ -198,12 +218,13 @@ impl Dispatch<'_> {
             root: &root,
             env: &env,
             agent_env: &agent_env,
+            plugins,
         }
         .run(result)
     }
 
     fn prepare_directories(&self) -> Result<(), String> {
-        for name in [AGENT_STDOUT_FILE, AGENT_STDERR_FILE] {
+        for name in [AGENT_STDOUT_FILE, AGENT_STDERR_FILE, ARTIFACTS_DIR] {
             let path = self.places.result_dir.join(name);
             clear(&path).map_err(|error| format!("cannot clear {}: {error}", path.display()))?;
         }

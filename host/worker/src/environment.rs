@@ -122,6 +122,23 @@ pub(crate) fn merged(
     Ok(env)
 }
 
+/// Like [`merged`] but without any secret: for programs that a plugin block starts. It gets those it was granted on
+/// top, by name.
+///
+/// # Errors
+/// As [`merged`].
+pub(crate) fn without_secrets(
+    envelope: &Envelope,
+    host: impl Iterator<Item = (String, String)>,
+    home: &str,
+) -> Result<BTreeMap<String, String>, EnvironmentError> {
+    let mut envelope = envelope.clone();
+    for layer in &mut envelope.env {
+        layer.secrets.clear();
+    }
+    merged(&envelope, &Secrets::new(), host, home)
+}
+
 /// The agent's variables.
 ///
 /// # Errors

@@ -3,9 +3,11 @@
 //! It reads the envelope that the host staged, does the steps of the brief and leaves an authenticated result
 //! (contract: `pangolin-envelope`). It has no dependency on anything in the image it is mounted into.
 //!
-//! Deliberately not here: network access of any kind, git, the blob store, plugins (the host has asked the adapter
-//! for a launch plan before), retries, and the wall time of the whole dispatch, which the backend enforces.
+//! Deliberately not here: a compiler (plugin blocks come as native code that the host compiled), git, the blob store,
+//! adapters (the host has asked for a launch plan before), network access but for what a plugin block was granted,
+//! retries, and the wall time of the whole dispatch, which the backend enforces.
 
+mod block;
 mod boot;
 mod capture;
 mod command;

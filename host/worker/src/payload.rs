@@ -13,10 +13,12 @@ use pangolin_envelope::{
     envelope::Envelope,
     events::Event,
     pipeline::{Block, CaptureWhat, Lens},
+    plugin::PluginEvidence,
     result::{AGENT_STDERR_FILE, AGENT_STDOUT_FILE, AgentRun, BlockOutcome, WorkerResult},
 };
 
 use crate::{
+    block::{Finished, PluginBlock, Plugins},
     boot::Places,
     capture::Baseline,
     command::{Outcome, Runner, Task},
@@ -50,6 +52,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Variables of the agent.
     pub(crate) agent_env: &'a BTreeMap<String, String>,
+    /// Runs plugin blocks.
+    pub(crate) plugins: Plugins,
 }
 
 /// Which captures there have been since the last command.
@@ -76,13 +80,34 @@ impl Payload<'_> {
                     ("script", self.script(ordinal, command, *timeout_seconds, *lens, result))
                 }
                 Block::Capture { what } => ("capture", Ok(self.capture(*what, result, &mut collected))),
+                Block::Plugin { plugin, params, timeout_seconds, lens, on_failure } => {
+                    let block = PluginBlock {
+                        ordinal,
+                        id: plugin,
+                        params,
+                        timeout_seconds: *timeout_seconds,
+                        lens: *lens,
+                        on_failure: *on_failure,
+                    };
+                    ("plugin", self.plugin(&block, result))
+                }
             };
-            let (exit_code, ok, halt) = match ended {
-                Ok(Ended { exit_code, ok, halt }) => (exit_code, ok, halt),
-                Err(halt) => (None, false, Some(halt)),
+            if matches!(block, Block::Agent {} | Block::Script { .. }) {
+                self.plugins.forget_files();
+            }
+            let Ended { exit_code, ok, halt, plugin } = match ended {
+                Ok(ended) => ended,
+                Err(halt) => Ended { exit_code: None, ok: false, halt: Some(halt), plugin: None },
             };
             let duration_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-            result.blocks.push(BlockOutcome { kind: kind.to_owned(), ordinal, ok, exit_code, duration_ms });
+            result.blocks.push(BlockOutcome {
+                kind: kind.to_owned(),
+                ordinal,
+                ok,
+                exit_code,
+                duration_ms,
+                plugin,
+            });
             if let Some(halt) = halt {
                 outcome = Err(halt);
                 break;
@@ -201,7 +226,7 @@ impl Payload<'_> {
                 })
             })
         };
-        Ok(Ended { exit_code: Some(exit_code), ok, halt })
+        Ok(Ended { exit_code: Some(exit_code), ok, halt, plugin: None })
     }
 
     fn script(
@@ -232,20 +257,8 @@ impl Payload<'_> {
         let mut halt = outcome.stopped.then_some(Halt::Stopped);
         match lens {
             Lens::Verify => {
-                let report = self.redactor.text(&format!("{}{}", outcome.stdout.text, outcome.stderr.text));
-                let report = bounded(&report, REPORT_BYTES_MAX);
-                result.verify_report = Some(match result.verify_report.take() {
-                    Some(earlier) => bounded(&format!("{earlier}\n{report}"), REPORT_BYTES_MAX),
-                    None => report,
-                });
-                // Several verify blocks count as one: passed when all did.
-                let earlier = result.verify.take().unwrap_or(VerifyResult { passed: true, duration_ms: 0 });
-                result.verify = Some(VerifyResult {
-                    passed: earlier.passed && ok,
-                    duration_ms: earlier.duration_ms.saturating_add(duration_ms),
-                });
-                let dispatch_id = self.envelope.dispatch.clone();
-                emit(self.redactor, &Event::VerifyRan { dispatch_id, passed: ok, duration_ms });
+                let report = format!("{}{}", outcome.stdout.text, outcome.stderr.text);
+                self.verified(&report, ok, duration_ms, result);
             }
             Lens::Gate => {
                 let event = Event::ScriptGateRan {
@@ -270,7 +283,51 @@ impl Payload<'_> {
                 }
             }
         }
-        Ok(Ended { exit_code: Some(exit_code), ok, halt })
+        Ok(Ended { exit_code: Some(exit_code), ok, halt, plugin: None })
+    }
+
+    fn plugin(&mut self, block: &PluginBlock<'_>, result: &mut WorkerResult) -> Result<Ended, Halt> {
+        if self.runner.signals.stopped() {
+            return Err(Halt::Stopped);
+        }
+        let start = Instant::now();
+        let Finished { evidence, passed, halt } =
+            self.plugins.run(block, self.places, self.envelope, self.runner, &result.blocks)?;
+        let duration_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let summary = match (&evidence.failure, &evidence.verdict) {
+            (Some(failure), _) => failure.message.clone(),
+            (None, Some(verdict)) => verdict.summary.clone(),
+            (None, None) => String::new(),
+        };
+        let event = Event::PluginBlockRan {
+            ordinal: block.ordinal,
+            plugin: evidence.id.clone(),
+            passed: evidence.verdict.as_ref().map(|verdict| verdict.passed),
+            summary: summary.clone(),
+            failure: evidence.failure.as_ref().map(|failure| failure.code.clone()),
+            duration_ms,
+        };
+        emit(self.redactor, &event);
+        if block.lens == Lens::Verify {
+            self.verified(&format!("{}: {summary}", evidence.id), passed, duration_ms, result);
+        }
+        Ok(Ended { exit_code: None, ok: passed, halt, plugin: Some(Box::new(evidence)) })
+    }
+
+    /// Several verify blocks count as one: passed when all did.
+    fn verified(&self, report: &str, passed: bool, duration_ms: i64, result: &mut WorkerResult) {
+        let report = bounded(&self.redactor.text(report), REPORT_BYTES_MAX);
+        result.verify_report = Some(match result.verify_report.take() {
+            Some(earlier) => bounded(&format!("{earlier}\n{report}"), REPORT_BYTES_MAX),
+            None => report,
+        });
+        let earlier = result.verify.take().unwrap_or(VerifyResult { passed: true, duration_ms: 0 });
+        result.verify = Some(VerifyResult {
+            passed: earlier.passed && passed,
+            duration_ms: earlier.duration_ms.saturating_add(duration_ms),
+        });
+        let dispatch_id = self.envelope.dispatch.clone();
+        emit(self.redactor, &Event::VerifyRan { dispatch_id, passed, duration_ms });
     }
 
     /// Never aborts; what is missing is said.
@@ -305,7 +362,7 @@ impl Payload<'_> {
                 result.not_captured.push(message);
             }
         }
-        Ended { exit_code: None, ok, halt: None }
+        Ended { exit_code: None, ok, halt: None, plugin: None }
     }
 }
 
@@ -313,6 +370,7 @@ struct Ended {
     exit_code: Option<i32>,
     ok: bool,
     halt: Option<Halt>,
+    plugin: Option<Box<PluginEvidence>>,
 }
 
 fn describe(outcome: &Outcome) -> String {

@@ -52,6 +52,16 @@ impl Redactor {
         String::from_utf8_lossy(&out).into_owned()
     }
 
+    /// Finished bytes of any kind.
+    #[must_use]
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut stream = self.stream();
+        stream.push(bytes, &mut out);
+        stream.finish(&mut out);
+        out
+    }
+
     /// Every string of a JSON value, names included.
     #[must_use]
     pub(crate) fn json(&self, value: &serde_json::Value) -> serde_json::Value {

@@ -119,6 +119,35 @@ impl Root {
         Ok(Some(bytes))
     }
 
+    /// Opens a regular file for reading, whatever its name; no directory of the path is followed through a link.
+    ///
+    /// # Errors
+    /// A message without the path.
+    pub(crate) fn open_raw(&self, path: &[u8]) -> Result<File, String> {
+        let problem = |errno: Errno| failed("", "open", errno).replace(" \"\"", " it");
+        let mut at =
+            self.directory.try_clone().map_err(|error| format!("cannot use the workspace: {error}"))?;
+        let mut segments = path.split(|byte| *byte == b'/').peekable();
+        while let Some(segment) = segments.next() {
+            if matches!(segment, b"" | b"." | b"..") {
+                return Err("the path leaves the tree".to_owned());
+            }
+            if segments.peek().is_some() {
+                at = openat(&at, segment, DIRECTORY, Mode::empty()).map_err(problem)?;
+                continue;
+            }
+            // Non-blocking, so that a fifo cannot hold the worker.
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let file = openat(&at, segment, flags, Mode::empty()).map_err(problem)?;
+            let kind = fstat(&file).map_err(problem)?.st_mode & SFlag::S_IFMT.bits();
+            if kind != SFlag::S_IFREG.bits() {
+                return Err("it is not a regular file".to_owned());
+            }
+            return Ok(File::from(file));
+        }
+        Err("the path is empty".to_owned())
+    }
+
     /// Whether every directory of `path` and the path itself exist in some form.
     fn exists(&self, path: &str) -> bool {
         let Ok(mut at) = self.directory.try_clone() else { return true };

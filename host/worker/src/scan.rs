@@ -185,6 +185,23 @@ pub(crate) fn read(
     }
 }
 
+/// Digest of a whole file, from its start, wherever its cursor is.
+pub(crate) fn digest(file: &File) -> io::Result<Digest> {
+    use std::os::unix::fs::FileExt;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 64 << 10];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut piece, offset)? {
+            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
+            count => {
+                hash.update(&piece[..count]);
+                offset += count as u64;
+            }
+        }
+    }
+}
+
 /// Opens a regular file without following a link and without waiting for a fifo's other end.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();

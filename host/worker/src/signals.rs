@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
@@ -21,9 +21,10 @@ pub(crate) enum Wake {
 }
 
 /// Receives the signals of this process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Signals {
-    wakes: Receiver<()>,
+    /// Shared, so that whoever runs a command for a block can wait too; one waits at a time.
+    wakes: Arc<Mutex<Receiver<()>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -57,7 +58,7 @@ impl Signals {
                 }
             }
         })?;
-        Ok(Self { wakes, stop })
+        Ok(Self { wakes: Arc::new(Mutex::new(wakes)), stop })
     }
 
     /// Whether somebody asked to stop.
@@ -68,7 +69,7 @@ impl Signals {
 
     /// Waits for a signal, at most `time`.
     pub(crate) fn wait(&self, time: Duration) -> Wake {
-        match self.wakes.recv_timeout(time) {
+        match self.wakes.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(time) {
             Ok(()) => Wake::Signal,
             Err(RecvTimeoutError::Timeout) => Wake::Elapsed,
             // The receiving thread never ends while `self` lives; without it only the time is left.

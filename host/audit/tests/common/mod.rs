@@ -137,6 +137,7 @@ impl Run {
             env: Vec::new(),
             pipeline: None,
             adapter: None,
+            blocks: Vec::new(),
             model: String::new(),
             inputs: inputs.collect(),
             secret_names: Vec::new(),

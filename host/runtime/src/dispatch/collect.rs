@@ -11,13 +11,15 @@ use pangolin_core::{
 };
 use pangolin_envelope::{
     envelope::Envelope,
+    plugin::BlockArtifact,
     result::{
-        AGENT_STDERR_FILE, AGENT_STDOUT_FILE, Ending, OUTPUTS_DIR, RESULT_FILE, SignedResult, WorkerResult,
+        AGENT_STDERR_FILE, AGENT_STDOUT_FILE, ARTIFACTS_DIR, Ending, OUTPUTS_DIR, RESULT_FILE, SignedResult,
+        WorkerResult,
     },
 };
 use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_host::{AdapterReport, ExitInfo, OutcomeCode};
-use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerExit};
+use pangolin_ports::{blob_store::{BlobError, BlobStore}, worker_backend::WorkerExit};
 use serde_json::json;
 
 use super::{executor::DispatchExecutor, stage::Layout};
@@ -99,7 +101,7 @@ impl DispatchExecutor {
         }
         let report = self.read_agent(ended, &opened, evidence).await?;
         let problem = self.store_products(ended, &opened, evidence, blobs).await?;
-        let secrets_in = self.secrets_in(ended, evidence).await?;
+        let secrets_in = self.secrets_in(ended, &opened, evidence).await?;
         let record = json!({
             "v": 1,
             "dispatch": ended.manifest.dispatch,
@@ -217,12 +219,28 @@ impl DispatchExecutor {
             }
             evidence.outputs.insert(output.path.clone(), digest);
         }
+        for (ordinal, artifact) in artifacts(result) {
+            let path = ended.layout.result().join(ARTIFACTS_DIR).join(artifact.digest.hex());
+            let named = || format!("artifact {:?} of block {ordinal}", artifact.path);
+            if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
+                return Ok(Some(format!("{} is missing", named())));
+            }
+            let digest = blobs.put_file(&path).await.map_err(|error| causes(&error))?;
+            if digest != artifact.digest {
+                return Ok(Some(format!("{} was changed after the worker sealed it", named())));
+            }
+        }
         Ok(None)
     }
 
     /// Patch and outputs are kept byte for byte, so a secret in them cannot be taken out. It is said instead:
-    /// `patch`, or `outputs/<path>` for each product that contains the value of one.
-    async fn secrets_in(&self, ended: &Ended<'_>, evidence: &Evidence) -> Result<Vec<String>, String> {
+    /// `patch`, or `outputs/<path>` or `artifacts/<block>/<path>` for each product that contains the value of one.
+    async fn secrets_in(
+        &self,
+        ended: &Ended<'_>,
+        result: &WorkerResult,
+        evidence: &Evidence,
+    ) -> Result<Vec<String>, String> {
         let secrets = patterns(&ended.secrets);
         if secrets.is_empty() {
             return Ok(Vec::new());
@@ -234,6 +252,17 @@ impl DispatchExecutor {
                 self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| causes(&error))?;
             if holds(&bytes) {
                 found.push(format!("{OUTPUTS_DIR}/{path}"));
+            }
+        }
+        for (ordinal, artifact) in artifacts(result) {
+            let bytes = match self.parts.blobs.get(&artifact.digest, PRODUCT_BYTES_MAX).await {
+                Ok(bytes) => bytes,
+                // It was altered and not stored; the attempt fails for that.
+                Err(BlobError::NotFound(_)) => continue,
+                Err(error) => return Err(causes(&error)),
+            };
+            if holds(&bytes) {
+                found.push(format!("{ARTIFACTS_DIR}/{ordinal}/{}", artifact.path));
             }
         }
         if let Some(digest) = &evidence.patch {
@@ -275,6 +304,14 @@ impl DispatchExecutor {
             None => Ok(None),
         }
     }
+}
+
+/// Committed artifacts of plugin blocks with the position of their block.
+fn artifacts(result: &WorkerResult) -> impl Iterator<Item = (u32, &BlockArtifact)> {
+    result.blocks.iter().flat_map(|block| {
+        let plugin = block.plugin.as_deref();
+        plugin.into_iter().flat_map(|plugin| &plugin.artifacts).map(|artifact| (block.ordinal, artifact))
+    })
 }
 
 fn missing() -> Usage {

@@ -1,5 +1,6 @@
 //! The `dispatch` executor: from a plan item to a worker and back.
 
+mod blocks;
 mod collect;
 mod executor;
 mod pins;
@@ -7,6 +8,7 @@ mod prepare;
 mod prompt;
 mod stage;
 
+pub use blocks::BlockPin;
 pub use executor::{DispatchExecutor, DispatchParts};
 pub(crate) use pins::check_references;
 pub use pins::{ItemPins, Pins, RuntimeAdmission};

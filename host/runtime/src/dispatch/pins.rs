@@ -23,6 +23,7 @@ use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::blocks::{self, BlockPin};
 use crate::{
     config::Config,
     git,
@@ -62,6 +63,9 @@ pub struct ItemPins {
     pub pipeline: Option<NamedDigest>,
     /// Adapter component.
     pub adapter: NamedDigest,
+    /// Components of the pipeline's plugin blocks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub blocks: Vec<BlockPin>,
 }
 
 /// Admission against configuration, registry and backends.
@@ -205,6 +209,7 @@ pub(crate) async fn check_references(
 }
 
 /// How thoroughly adapters are looked at.
+#[derive(Clone, Copy)]
 enum AdapterSource<'a> {
     /// Only whether they exist.
     Names(&'a BTreeSet<String>),
@@ -218,6 +223,7 @@ struct Resolver<'a> {
     adapters: AdapterSource<'a>,
     references: HashMap<(Kind, String), Result<NamedDigest, String>>,
     subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
+    pipelines: HashMap<Digest, Result<Vec<BlockPin>, String>>,
     findings: Vec<Finding>,
 }
 
@@ -228,6 +234,7 @@ impl<'a> Resolver<'a> {
             adapters,
             references: HashMap::new(),
             subagents: HashMap::new(),
+            pipelines: HashMap::new(),
             findings: Vec::new(),
         }
     }
@@ -284,10 +291,36 @@ impl<'a> Resolver<'a> {
                 None
             }
         };
+        let blocks = match &pipeline {
+            Some(pipeline) => self.blocks(&pipeline.digest, at("pipeline")).await,
+            None => Vec::new(),
+        };
         if self.findings.len() > before {
             return None;
         }
-        Some(ItemPins { subagent: subagent?, capabilities, env, pipeline, adapter: adapter? })
+        Some(ItemPins { subagent: subagent?, capabilities, env, pipeline, adapter: adapter?, blocks })
+    }
+
+    /// Plugins of a pipeline; compiled, so that one that cannot run is refused now.
+    async fn blocks(&mut self, pipeline: &Digest, pointer: String) -> Vec<BlockPin> {
+        // Without plugins at hand only their names could be looked at, and the pipeline's own check did that.
+        let AdapterSource::Load(plugins, blobs) = self.adapters else { return Vec::new() };
+        if !self.pipelines.contains_key(pipeline) {
+            let found = match self.registry.doc::<PipelineSpec>(Kind::Pipeline, pipeline).await {
+                Ok(spec) => blocks::pin(&spec.plugins(), plugins, blobs).await,
+                Err(error) => Err(causes(&error)),
+            };
+            self.pipelines.insert(*pipeline, found);
+        }
+        match self.pipelines.get(pipeline) {
+            Some(Ok(pins)) => pins.clone(),
+            Some(Err(message)) => {
+                let message = message.clone();
+                self.report(pointer, "plugin", message, None);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     /// Capabilities and adapter of a subagent; the adapter is loaded, so that one that cannot run is refused now.

@@ -9,7 +9,7 @@ use std::{
 use pangolin_core::{
     entry::{Evidence, Failure, FailureClass, FailureReason, FinalStatus, Isolation},
     ids::{Digest, ItemId},
-    manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput},
+    manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput, NamedDigest},
     plan::{PlanItem, Select},
     retry,
     scheduler::Fire,
@@ -20,6 +20,7 @@ use pangolin_envelope::{
         CapabilityBundle, CommandLimits, ENVELOPE_VERSION, EnvLayer, Envelope, InputFile, LaunchPlan,
     },
     pipeline::{Block, PipelineSpec},
+    plugin::StagedPlugin,
 };
 use pangolin_orchestrator::{causes::causes, executor::PrepareError};
 use pangolin_plugin_host::{AdapterTask, attr};
@@ -27,6 +28,7 @@ use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
 use super::{
+    blocks::{self, BlockPin},
     executor::DispatchExecutor,
     pins::{ItemPins, Pins},
     prompt,
@@ -118,6 +120,7 @@ impl DispatchExecutor {
             &env,
             fire,
         )?;
+        let plugins = self.staged_plugins(&pins.blocks).await?;
         let agent = if has_agent { Some(self.launch_plan(&pins, &task).await?) } else { None };
         let limits = config.limits(timeout_ms);
         let envelope = Envelope {
@@ -163,6 +166,7 @@ impl DispatchExecutor {
                 ..CommandLimits::default()
             },
             read_only_paths: config.read_only_paths.clone(),
+            plugins,
         };
         let secret_names: BTreeSet<String> =
             envelope.env.iter().flat_map(|layer| layer.secrets.keys().cloned()).collect();
@@ -188,6 +192,11 @@ impl DispatchExecutor {
             env: pins.env,
             pipeline: pins.pipeline,
             adapter: Some(pins.adapter),
+            blocks: pins
+                .blocks
+                .into_iter()
+                .map(|pin| NamedDigest { name: pin.name, digest: pin.digest })
+                .collect(),
             model: model.unwrap_or_default(),
             inputs,
             secret_names: secret_names.into_iter().collect(),
@@ -229,6 +238,14 @@ impl DispatchExecutor {
         };
         pins.of(item).cloned().ok_or_else(|| {
             denied(FailureReason::IntegrityFailed, format!("pins {digest} do not name item {item}"))
+        })
+    }
+
+    async fn staged_plugins(&self, pins: &[BlockPin]) -> Result<Vec<StagedPlugin>, PrepareError> {
+        let staged = blocks::stage(pins, &self.parts.plugins, &*self.parts.blobs).await;
+        staged.map_err(|problem| match problem {
+            blocks::Unstaged::Refused(message) => denied(FailureReason::IntegrityFailed, message),
+            blocks::Unstaged::Later(message) => PrepareError::Later(message),
         })
     }
 

@@ -128,6 +128,7 @@ pub(super) async fn stage(
     let mut staged: Vec<(Digest, &str)> =
         envelope.capabilities.iter().map(|c| (c.digest, c.file.as_str())).collect();
     staged.extend(envelope.inputs.iter().map(|input| (input.digest, input.file.as_str())));
+    staged.extend(envelope.plugins.iter().map(|plugin| (plugin.code, plugin.file.as_str())));
     staged.sort_unstable();
     staged.dedup();
     for (digest, file) in staged {

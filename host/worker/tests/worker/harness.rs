@@ -79,6 +79,7 @@ impl Stage {
             network: "none".to_owned(),
             limits: CommandLimits { grace_ms: 1_000, ..CommandLimits::default() },
             read_only_paths: Vec::new(),
+            plugins: Vec::new(),
         };
         Self { directory, envelope, host_env: BTreeMap::new(), ordinary: None, starter: Vec::new() }
     }

@@ -1,0 +1,103 @@
+//! Plugin blocks of a pipeline: resolved when a run is admitted, staged as native code for the worker.
+
+use std::collections::BTreeMap;
+
+use pangolin_core::ids::Digest;
+use pangolin_envelope::plugin::StagedPlugin;
+use pangolin_orchestrator::causes::causes;
+use pangolin_plugin_host::BlockCode;
+use pangolin_ports::blob_store::BlobStore;
+use serde::{Deserialize, Serialize};
+
+use super::prepare::blob_file;
+use crate::plugins::{Plugins, ResolvedPlugin};
+
+/// One plugin of a pipeline as it was when the run was admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlockPin {
+    /// Id in the pipeline.
+    pub name: String,
+    /// Component.
+    pub digest: Digest,
+    /// Fingerprint of the grant in force then.
+    pub fingerprint: Digest,
+}
+
+/// Compiles off the async threads; from the cache after the first time.
+async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, String> {
+    let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
+    let compiled = tokio::task::spawn_blocking(move || host.block_code(&bytes)).await;
+    let named = |message: String| format!("block plugin {:?}: {message}", plugin.id);
+    match compiled {
+        Ok(code) => code.map_err(|error| named(causes(&error))),
+        Err(error) => Err(named(error.to_string())),
+    }
+}
+
+/// Resolves the plugins of a pipeline and stores their components. What cannot run is refused now, not in the worker.
+///
+/// # Errors
+/// What is wrong with the first of them, and the next step.
+pub(super) async fn pin(
+    ids: &[&str],
+    plugins: &Plugins,
+    blobs: &dyn BlobStore,
+) -> Result<Vec<BlockPin>, String> {
+    let mut pins = Vec::with_capacity(ids.len());
+    for id in ids {
+        let plugin = plugins.block(id).map_err(|error| causes(&error))?;
+        compile(plugins, &plugin).await?;
+        blobs.put(&plugin.bytes).await.map_err(|error| causes(&error))?;
+        pins.push(BlockPin {
+            name: plugin.id.clone(),
+            digest: plugin.digest,
+            fingerprint: plugin.fingerprint,
+        });
+    }
+    Ok(pins)
+}
+
+/// Why a pinned plugin cannot be staged.
+pub(super) enum Unstaged {
+    /// Stays so until somebody acts.
+    Refused(String),
+    /// May work later.
+    Later(String),
+}
+
+/// Stages the plugins of an attempt: stores their native code, and answers what the envelope says about them.
+pub(super) async fn stage(
+    pins: &[BlockPin],
+    plugins: &Plugins,
+    blobs: &dyn BlobStore,
+) -> Result<Vec<StagedPlugin>, Unstaged> {
+    let mut staged = BTreeMap::new();
+    for pin in pins {
+        let plugin = plugins.block(&pin.name).map_err(|error| Unstaged::Refused(causes(&error)))?;
+        if plugin.digest != pin.digest {
+            // An approval is bound to a digest: the run neither moves to other bytes by itself nor goes on with bytes that
+            // nobody approves any more.
+            return Err(Unstaged::Refused(format!(
+                "block plugin {:?} was {} when the run was admitted and is {} now; put the approved version back \
+                 (`pangolin plugin add`) and retry, or submit the plan again",
+                pin.name, pin.digest, plugin.digest
+            )));
+        }
+        let code = compile(plugins, &plugin).await.map_err(Unstaged::Refused)?;
+        let digest = blobs.put(&code.code).await.map_err(|error| Unstaged::Later(causes(&error)))?;
+        staged.insert(
+            pin.name.clone(),
+            StagedPlugin {
+                id: pin.name.clone(),
+                digest: plugin.digest,
+                contract: code.contract,
+                engine: code.engine,
+                code: digest,
+                file: blob_file(&digest),
+                grant: plugin.block_grant(),
+                fingerprint: plugin.fingerprint,
+            },
+        );
+    }
+    Ok(staged.into_values().collect())
+}
