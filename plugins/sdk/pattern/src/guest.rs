@@ -230,15 +230,16 @@ pub fn run_plan<P: Pattern>(view: &WitRunView, out: &WitDecisions) -> Result<(),
     run(P::plan, view, out)
 }
 
-/// The contract without the typed layer and without a planner, for guests that test the host. Patterns have no need of
-/// it.
+/// The first version of the contract without the typed layer and without a planner, for guests that test the host.
+/// Patterns have no need of it. Not the newest version, because one crate cannot hold the bindings of one interface
+/// twice.
 pub mod raw {
     /// Generated from `wit/`.
     #[allow(missing_docs, reason = "generated")]
     #[doc(hidden)]
     pub mod bindings {
         wit_bindgen::generate!({
-            path: ["../../../wit/pangolin-base@1.0.0", "../../../wit/pangolin-pattern@1.1.0"],
+            path: ["../../../wit/pangolin-base@1.0.0", "../../../wit/pangolin-pattern@1.0.0"],
             world: "pangolin:pattern/pattern",
             pub_export_macro: true,
             default_bindings_module: "pangolin_pattern_sdk::raw::bindings",
