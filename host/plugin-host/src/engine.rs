@@ -90,7 +90,9 @@ pub(crate) const TARGET: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
-/// anyway; what is listed here stays off when another crate's features bring it back.
+/// anyway; what is listed here stays off when another crate's features bring it back. Several memories stay on: the
+/// engine's own glue between the modules of a component (QuickJS, composed components) has them, and without them it
+/// panics in the compiler.
 const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
     .union(WasmFeatures::GC)
@@ -99,7 +101,6 @@ const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::LEGACY_EXCEPTIONS)
     .union(WasmFeatures::STACK_SWITCHING)
     .union(WasmFeatures::MEMORY64)
-    .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::CUSTOM_PAGE_SIZES)
     .union(WasmFeatures::WIDE_ARITHMETIC)
     .union(WasmFeatures::CM_ASYNC);
