@@ -34,8 +34,9 @@
 
 mod build;
 
-use std::{collections::BTreeMap, io};
+use std::{borrow::Cow, collections::BTreeMap, io};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_core::{
     entry::{EntryBody, RunSubmitted},
     ids::{Digest, RunId},
@@ -44,7 +45,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::canon::{CanonError, INTEGER_MAX, to_vec};
+use crate::{
+    canon::{CanonError, INTEGER_MAX, to_vec},
+    rebuild::Documents,
+};
 
 pub use crate::refs::{COMPONENT_BYTES_MAX, OBJECT_BYTES_MAX};
 pub use build::{BundleBuilder, BundleError, LeafEvidence, LogEvidence, Placement, Wanted};
@@ -202,6 +206,21 @@ pub struct Bundle<'a> {
     pub run: RunId,
     /// Between 1 and [`BUNDLE_VERSION`].
     pub schema_version: u32,
+}
+
+impl Documents for Bundle<'_> {
+    fn document(&self, digest: &Digest) -> Result<Cow<'_, [u8]>, String> {
+        let Some(text) = self.objects.get(digest) else {
+            let listed = self.external.contains_key(digest);
+            let why =
+                if listed { "is only listed in the bundle, not included" } else { "is not in the bundle" };
+            return Err(why.to_owned());
+        };
+        match STANDARD.decode(text) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Cow::Owned(bytes)),
+            _ => Err("is damaged in the bundle".to_owned()),
+        }
+    }
 }
 
 impl<'a> Bundle<'a> {

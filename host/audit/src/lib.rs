@@ -16,6 +16,7 @@ pub mod decision;
 pub mod log;
 pub mod merkle;
 pub mod note;
+pub mod rebuild;
 pub mod refs;
 pub mod report;
 pub mod verify;

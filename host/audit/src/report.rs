@@ -130,6 +130,11 @@ impl Check {
         Self { ok: Status::Pass, detail: detail.into() }
     }
 
+    /// For reports of a time without this check.
+    fn absent() -> Self {
+        Self::not_applicable("not checked by the program that wrote this report")
+    }
+
     pub(crate) fn not_applicable(detail: impl Into<String>) -> Self {
         Self { ok: Status::NotApplicable, detail: detail.into() }
     }
@@ -156,6 +161,15 @@ pub struct Checks {
     pub handoff: Check,
     /// The entries are a legal history: the scheduler's own rules accept each of them.
     pub state: Check,
+    /// Every recorded step of a pattern has the seed of the run and saw what the entries before it say.
+    #[serde(default = "Check::absent")]
+    pub steps: Check,
+    /// Every recorded step has the decisions that its record names, and may decide so.
+    #[serde(default = "Check::absent")]
+    pub decisions: Check,
+    /// The plan was amended and the run grew exactly as its pattern decided.
+    #[serde(default = "Check::absent")]
+    pub growth: Check,
     /// Objects have the bytes their digests promise, and all are referenced.
     pub objects: Check,
     /// Trusted time. Times in entries are asserted by the orchestrator, so this is never a pass yet.
@@ -165,7 +179,7 @@ pub struct Checks {
 impl Checks {
     /// Names and checks in display order.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, &Check); 11] {
+    pub fn rows(&self) -> [(&'static str, &Check); 14] {
         [
             ("format", &self.format),
             ("chain", &self.chain),
@@ -176,6 +190,9 @@ impl Checks {
             ("manifest", &self.manifest),
             ("handoff", &self.handoff),
             ("state", &self.state),
+            ("steps", &self.steps),
+            ("decisions", &self.decisions),
+            ("growth", &self.growth),
             ("objects", &self.objects),
             ("time", &self.time),
         ]

@@ -1,11 +1,12 @@
 //! Judges a bundle, offline and without trusting who made it.
 //!
 //! Every check looks at the bundle's own bytes. A failure never stops an independent check, but a check that would
-//! only repeat an earlier failure says "n/a". Deliberately not here: live anchors, trusted time, replay of pattern
-//! decisions.
+//! only repeat an earlier failure says "n/a". Deliberately not here: live anchors, trusted time, and executing a pattern's
+//! steps again (`pangolin-replay`).
 
 mod entries;
 mod findings;
+mod growth;
 mod history;
 mod objects;
 mod seals;

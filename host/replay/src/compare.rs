@@ -63,7 +63,8 @@ pub fn first_difference(recorded: &Decisions, now: &Decisions) -> Result<Option<
     }
     // Both in their canonical form: 1.0 and 1 are the same number.
     let read = |bytes: &[u8]| {
-        serde_json::from_slice::<Decisions>(bytes).map_err(|error| CanonError::Unserialisable(error.to_string()))
+        serde_json::from_slice::<Decisions>(bytes)
+            .map_err(|error| CanonError::Unserialisable(error.to_string()))
     };
     let (before, after) = (read(&before)?, read(&after)?);
     let whole = || Differs::of(None, "decisions", Some(&before), Some(&after));
@@ -71,8 +72,8 @@ pub fn first_difference(recorded: &Decisions, now: &Decisions) -> Result<Option<
 }
 
 fn differs(before: &Decisions, after: &Decisions) -> Option<Differs> {
-    let findings = pair(&before.findings, &after.findings)
-        .map(|(old, new)| Differs::of(None, "finding", old, new));
+    let findings =
+        pair(&before.findings, &after.findings).map(|(old, new)| Differs::of(None, "finding", old, new));
     let ordered = || {
         pair(&before.ordered, &after.ordered).map(|(old, new)| {
             let item = old.or(new).map(|ordering| ordering.item.as_str());

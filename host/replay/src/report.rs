@@ -115,6 +115,9 @@ pub struct ReplayReport {
     pub steps: u64,
     /// Steps that were executed and decided, or failed, as recorded.
     pub agreed: u64,
+    /// Steps that are recorded as failed for a reason of the machine or the deployment: such a failure cannot be
+    /// repeated, so the replay says nothing about it.
+    pub unrepeatable: u64,
     /// Executions that `pattern.moved` claims and that were repeated as well.
     pub moves_checked: u64,
     /// The first difference; nothing after it was executed.
@@ -141,6 +144,7 @@ impl ReplayReport {
             engine: pangolin_plugin_host::engine_id().to_owned(),
             steps: 0,
             agreed: 0,
+            unrepeatable: 0,
             moves_checked: 0,
             difference: None,
             not_executed: Vec::new(),
@@ -230,6 +234,9 @@ fn render(report: &ReplayReport, out: &mut String) -> std::fmt::Result {
     for component in &report.components {
         let Component { digest, contract, steps, .. } = component;
         writeln!(out, "  {digest}  {contract}  {steps} steps")?;
+    }
+    if report.unrepeatable > 0 {
+        writeln!(out, "  {} recorded failures cannot be repeated, see the notes", report.unrepeatable)?;
     }
     if report.moves_checked > 0 {
         writeln!(out, "  {} executions that pattern.moved claims agree too", report.moves_checked)?;

@@ -6,10 +6,12 @@ use pangolin_core::{
     entry::{Entry, EntryBody, FinalStatus, RunOutcome, RunSubmitted},
     ids::{Digest, DispatchId, ItemId, RunId},
     manifest::{DispatchManifest, MANIFEST_VERSION},
+    pattern::DecisionRecord,
 };
 
 use super::{
     findings::{CheckName, Findings},
+    growth::Growth,
     history::History,
     objects::{Lookup, Objects},
 };
@@ -126,10 +128,11 @@ fn read(bytes: &[u8]) -> Result<Read, DecodeError> {
 }
 
 /// Goes over the entries.
-pub(super) fn walk(bundle: &Bundle<'_>, objects: &Objects<'_>, findings: &mut Findings) -> Walk {
+pub(super) fn walk<'o>(bundle: &Bundle<'_>, objects: &'o Objects<'o>, findings: &mut Findings) -> Walk {
     let mut walk = Walk { bundle_version: 1, ..Walk::default() };
     let mut attempts = Attempts::default();
-    let mut history = History::default();
+    let mut history = History::new(objects, &records(bundle));
+    let mut growth = Growth::new(objects);
     let mut head = None;
     for (position, raw) in bundle.entries.iter().enumerate() {
         let bytes = raw.get().as_bytes();
@@ -175,7 +178,8 @@ pub(super) fn walk(bundle: &Bundle<'_>, objects: &Objects<'_>, findings: &mut Fi
                 walk.references.add_entry(&entry);
                 walk.bundle_version = walk.bundle_version.max(version_for(&entry.body));
                 attempts.entry(&entry, objects, &mut walk, findings);
-                history.entry(&entry, objects, findings);
+                let seen = history.entry(&entry, findings);
+                growth.entry(&entry, seen.as_ref(), &history, findings);
                 let (kind, item) = (entry.body.kind().to_owned(), item_of(&entry.body));
                 walk.ledger.push(LedgerLine { at: entry.at, kind, item, leaf });
                 match entry.body {
@@ -189,15 +193,28 @@ pub(super) fn walk(bundle: &Bundle<'_>, objects: &Objects<'_>, findings: &mut Fi
             }
         }
     }
-    finish(&mut walk, bundle, &attempts, history, findings);
+    finish(&mut walk, bundle, &attempts, history, growth, findings);
     walk
+}
+
+/// The records of the pattern: what it saw must be cut out of the history before its record comes. What is no entry is
+/// left out here and reported when its turn comes.
+fn records(bundle: &Bundle<'_>) -> Vec<DecisionRecord> {
+    let decided = bundle.entries.iter().filter(|raw| raw.get().contains("\"pattern.decided\""));
+    decided
+        .filter_map(|raw| match decode_entry(raw.get().as_bytes()).ok()?.body {
+            EntryBody::PatternDecided(record) => Some(*record),
+            _ => None,
+        })
+        .collect()
 }
 
 fn finish(
     walk: &mut Walk,
     bundle: &Bundle<'_>,
     attempts: &Attempts,
-    history: History,
+    history: History<'_>,
+    growth: Growth<'_>,
     findings: &mut Findings,
 ) {
     let count = bundle.entries.len();
@@ -214,6 +231,7 @@ fn finish(
     };
     findings.pass(CheckName::Chain, format!("{count} entries, each names the one before{unknown}"));
     attempts.finish(walk, findings);
+    growth.finish(history.stopped(), findings);
     history.finish(findings);
     if walk.outcome.is_none() {
         findings.incomplete.push("the run is not finished: its last entry is not run.completed".to_owned());

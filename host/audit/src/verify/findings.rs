@@ -13,13 +13,16 @@ pub(super) enum CheckName {
     Manifest,
     Handoff,
     State,
+    Steps,
+    Decisions,
+    Growth,
     Objects,
     Time,
     /// Last: the digest over everything fails with every other check and says least about the place.
     Format,
 }
 
-const NAMES: [(CheckName, &str); 11] = [
+const NAMES: [(CheckName, &str); 14] = [
     (CheckName::Chain, "chain"),
     (CheckName::Root, "root"),
     (CheckName::Signature, "signature"),
@@ -28,6 +31,9 @@ const NAMES: [(CheckName, &str); 11] = [
     (CheckName::Manifest, "manifest"),
     (CheckName::Handoff, "handoff"),
     (CheckName::State, "state"),
+    (CheckName::Steps, "steps"),
+    (CheckName::Decisions, "decisions"),
+    (CheckName::Growth, "growth"),
     (CheckName::Objects, "objects"),
     (CheckName::Time, "time"),
     (CheckName::Format, "format"),
@@ -116,6 +122,9 @@ impl Findings {
             manifest: take(CheckName::Manifest),
             handoff: take(CheckName::Handoff),
             state: take(CheckName::State),
+            steps: take(CheckName::Steps),
+            decisions: take(CheckName::Decisions),
+            growth: take(CheckName::Growth),
             objects: take(CheckName::Objects),
             time: take(CheckName::Time),
         };

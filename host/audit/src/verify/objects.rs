@@ -12,7 +12,7 @@ use super::{
     entries::Walk,
     findings::{CheckName, Findings},
 };
-use crate::{bundle::Bundle, refs::Need};
+use crate::{bundle::Bundle, rebuild::Documents, refs::Need};
 
 /// What a bundle has under a digest.
 pub(super) enum Lookup<'o> {
@@ -115,6 +115,16 @@ impl<'b> Objects<'b> {
                 let detail = format!("{missing} needed objects are missing; {counts}");
                 findings.set(CheckName::Objects, crate::report::Check::not_applicable(detail));
             }
+        }
+    }
+}
+
+impl Documents for Objects<'_> {
+    fn document(&self, digest: &Digest) -> Result<Cow<'_, [u8]>, String> {
+        match self.get(digest) {
+            Lookup::Bytes(bytes) => Ok(bytes),
+            Lookup::Missing => Err("is not in the bundle".to_owned()),
+            Lookup::Damaged => Err("is damaged".to_owned()),
         }
     }
 }

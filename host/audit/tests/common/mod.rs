@@ -1,5 +1,6 @@
 //! A small deployment in memory that makes real bundles: plan, attempts, manifests, hand-off, retry, skip, seal.
 #![expect(unreachable_pub, reason = "a module of the test binary, shared by its functions")]
+#![expect(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 
@@ -8,17 +9,20 @@ use pangolin_audit::{
     canon,
     chain::RunChain,
     checkpoint::Checkpoint,
+    decision,
     log::{Admit, LOG_VERSION, LogEvent, RECEIPT_VERSION, Receipt, Seal},
     merkle::{self, leaf_hash},
     note::SigningKey,
+    rebuild::{self, Rebuild},
 };
 use pangolin_core::{
     entry::{
-        EntryBody, Evidence, Failure, FailureClass, FailureReason, FinalStatus, Isolation, RetryPolicy,
-        RunOutcome, RunSubmitted,
+        Entry, EntryBody, Evidence, Failure, FailureClass, FailureReason, FinalStatus, Isolation,
+        RetryPolicy, RunOutcome, RunSubmitted,
     },
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
     manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput},
+    pattern::{self, Addition, DecisionRecord, Decisions, apply_plan_decisions},
 };
 use serde_json::json;
 
@@ -55,6 +59,134 @@ pub struct Run {
 impl Run {
     /// Submits a plan of `items`: id and ids of the items whose patch it needs.
     pub fn submit(id: &str, items: &[(&str, &[&str])]) -> Self {
+        Self::submit_with(id, items, |_| ())
+    }
+
+    /// Submits an open-ended plan.
+    pub fn submit_open(id: &str, items: &[(&str, &[&str])]) -> Self {
+        Self::submit_with(id, items, |submitted| submitted.open_ended = true)
+    }
+
+    /// Submits a plan to a queue with a pattern, which decides this at admission.
+    pub fn submit_growing(
+        id: &str,
+        items: &[(&str, &[&str])],
+        component: Digest,
+        planned: &Decisions,
+    ) -> Self {
+        let mut run = Self::submit_with(id, items, |submitted| {
+            submitted.pattern = Some(component);
+            submitted.pattern_id = Some("scripted".to_owned());
+        });
+        if planned.amends_plan() {
+            let plan = serde_json::from_slice(&run.objects[&run.plan]).expect("plan");
+            let amended = apply_plan_decisions(plan, planned).expect("decisions fit");
+            let count = amended["items"].as_array().expect("items").len() as u64;
+            let graph = run.keep(canon::to_vec(&amended).expect("amended plan"));
+            run.replace_first(|submitted| {
+                submitted.graph = Some(graph);
+                submitted.items = count;
+            });
+        }
+        run.decide(component, planned, |_| ());
+        run
+    }
+
+    /// Writes the first entry anew. Only before others follow.
+    fn replace_first(&mut self, change: impl FnOnce(&mut RunSubmitted)) {
+        let first = canon::decode_entry(&self.records[0]).expect("entry");
+        let EntryBody::RunSubmitted(mut submitted) = first.body else { panic!("first entry") };
+        change(&mut submitted);
+        (self.chain, self.records, self.at) = (RunChain::new(), Vec::new(), START);
+        self.entry("human:ada", EntryBody::RunSubmitted(submitted));
+    }
+
+    /// Records the next step of the pattern with the view as it is now, and adds what follows from it.
+    pub fn decide(
+        &mut self,
+        component: Digest,
+        decisions: &Decisions,
+        change: impl FnOnce(&mut DecisionRecord),
+    ) {
+        let additions = self.record(component, decisions, change);
+        for addition in additions {
+            self.extend(component, addition);
+        }
+    }
+
+    /// Records the next step of the pattern; answers what has to be added.
+    pub fn record(
+        &mut self,
+        component: Digest,
+        decisions: &Decisions,
+        change: impl FnOnce(&mut DecisionRecord),
+    ) -> Vec<Addition> {
+        let blob = self.keep(decision::decisions_bytes(decisions).expect("decisions"));
+        let entries: Vec<Entry> =
+            self.records.iter().map(|record| canon::decode_entry(record).expect("entry")).collect();
+        let earlier = entries.iter().filter_map(|entry| match &entry.body {
+            EntryBody::PatternDecided(record) => Some(&**record),
+            _ => None,
+        });
+        let step = earlier.clone().count() as u64;
+        let mut record = DecisionRecord {
+            step,
+            component,
+            contract: "pangolin:pattern@1.1.0".to_owned(),
+            engine: "wasmtime 48.0.8".to_owned(),
+            profile: "pure/1".to_owned(),
+            view: Digest::of(b"to be rebuilt"),
+            seen: if step == 0 { 0 } else { entries.len() as u64 },
+            seed: decision::seed(NAMESPACE, &self.id),
+            now: self.at,
+            grant: None,
+            fuel: 1_000,
+            peak_memory: 65_536,
+            decisions: blob,
+            closes: decisions.close,
+            failure: None,
+        };
+        let records: Vec<DecisionRecord> = earlier.cloned().chain([record.clone()]).collect();
+        let mut rebuild = Rebuild::new(&self.objects, &records);
+        for entry in &entries {
+            rebuild.entry(entry).expect("a legal run so far");
+        }
+        let provisional = Entry {
+            v: 1,
+            run: self.id.clone(),
+            seq: entries.len() as u64,
+            at: self.at,
+            actor: "pattern:default".to_owned(),
+            prev: None,
+            body: EntryBody::PatternDecided(Box::new(record.clone())),
+        };
+        record.view = rebuild.entry(&provisional).expect("a legal step").expect("a view").digest;
+        let state = rebuild.state().expect("state");
+        let additions = match step {
+            0 => Vec::new(),
+            _ => pattern::additions(decisions, state, &rebuild::context()).expect("decisions fit"),
+        };
+        change(&mut record);
+        self.entry("pattern:default", EntryBody::PatternDecided(Box::new(record)));
+        additions
+    }
+
+    /// Adds items.
+    pub fn extend(&mut self, component: Digest, addition: Addition) {
+        let document = self.keep(canon::to_vec(&addition.items).expect("items"));
+        let body = EntryBody::RunExtended {
+            cause: None,
+            items: addition.items.iter().map(|item| item.id.clone()).collect(),
+            document,
+            explanation: addition.explanation,
+            plugin: Some(component),
+            supersedes: addition.supersedes,
+            pins: None,
+        };
+        self.entry("pattern:default", body);
+    }
+
+    fn submit_with(id: &str, items: &[(&str, &[&str])], change: impl FnOnce(&mut RunSubmitted)) -> Self {
         let items: Vec<_> = items
             .iter()
             .map(|(id, needs)| {
@@ -70,21 +202,10 @@ impl Run {
             })
             .collect();
         let count = items.len() as u64;
-        let plan = json!({ "id": id, "queue": "default", "items": items }).to_string().into_bytes();
-        let mut run = Self {
-            id: self::run(id),
-            chain: RunChain::new(),
-            records: Vec::new(),
-            objects: BTreeMap::new(),
-            plan: Digest::of(&plan),
-            at: START,
-            counts: BTreeMap::new(),
-        };
-        run.keep(plan);
-        let submitted = RunSubmitted {
+        let mut submitted = RunSubmitted {
             log: LOG.to_owned(),
             namespace: NAMESPACE.to_owned(),
-            plan: run.plan,
+            plan: Digest::of(b"to be stored"),
             items: count,
             queue: QueueName::new("default").expect("queue name"),
             pins: None,
@@ -96,6 +217,23 @@ impl Run {
             retry: RetryPolicy::default(),
             open_ended: false,
         };
+        change(&mut submitted);
+        let mut plan = json!({ "id": id, "queue": "default", "items": items });
+        if submitted.open_ended {
+            plan["openEnded"] = true.into();
+        }
+        let plan = plan.to_string().into_bytes();
+        submitted.plan = Digest::of(&plan);
+        let mut run = Self {
+            id: self::run(id),
+            chain: RunChain::new(),
+            records: Vec::new(),
+            objects: BTreeMap::new(),
+            plan: Digest::of(&plan),
+            at: START,
+            counts: BTreeMap::new(),
+        };
+        run.keep(plan);
         run.entry("human:ada", EntryBody::RunSubmitted(Box::new(submitted)));
         run
     }

@@ -1,0 +1,108 @@
+//! One step: what is recorded against what comes out now.
+
+use pangolin_audit::{
+    decision::decisions_bytes,
+    rebuild::{Documents, context},
+};
+use pangolin_core::{
+    pattern::{DecisionRecord, Decisions, PatternFailure, additions},
+    state::RunState,
+};
+
+use crate::{
+    ask::{Answer, Failed},
+    compare::{Differs, first_difference},
+};
+
+/// Codes that say something about a machine and not about the component: another machine need not see them.
+const OF_THE_HOST: [&str; 6] =
+    ["deadline", "host-busy", "host-error", "not-compiled", "not-approved", "integrity"];
+
+/// Codes that also mean that the engine did not take what was decided ([`pangolin_core::pattern::Unfit`]).
+const OF_THE_ENGINE: [&str; 2] = ["refused", "output-limit"];
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// As recorded.
+    Agrees,
+    /// Not as recorded.
+    Differs(Differs),
+    /// A failure that cannot be repeated, in one sentence.
+    Unrepeatable(String),
+    /// Not executed here, in one sentence.
+    NotExecuted(String),
+}
+
+/// The recorded decisions, or why they cannot be read.
+pub(crate) fn recorded(record: &DecisionRecord, documents: &impl Documents) -> Result<Decisions, String> {
+    let digest = &record.decisions;
+    let bytes = documents.document(digest).map_err(|why| format!("its decisions {digest} {why}"))?;
+    let decisions = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("its decisions {digest} cannot be read: {error}"))?;
+    match decisions_bytes(&decisions) {
+        Ok(again) if again == *bytes => Ok(decisions),
+        _ => Err(format!("its decisions {digest} are not in their canonical form")),
+    }
+}
+
+/// Compares. `run` is the state in which the decisions were to be taken.
+pub(crate) fn judge(
+    record: &DecisionRecord,
+    decisions: &Decisions,
+    now: Result<&Answer, &Failed>,
+    run: &RunState,
+) -> Judged {
+    match (&record.failure, now) {
+        (None, Ok(answer)) => match first_difference(decisions, &answer.decisions) {
+            Ok(None) => Judged::Agrees,
+            Ok(Some(differs)) => Judged::Differs(differs),
+            Err(error) => Judged::Differs(Differs::new(None, "decisions", None, Some(&error.to_string()))),
+        },
+        (None, Err(failed)) if OF_THE_HOST.contains(&&*failed.code) => {
+            Judged::NotExecuted(failed.message.clone())
+        }
+        (None, Err(failed)) => Judged::Differs(failure("it decided", &now_failed(failed))),
+        (Some(PatternFailure { code, .. }), _) if OF_THE_HOST.contains(&&**code) => {
+            let here = match now {
+                Ok(_) => "here it decides".to_owned(),
+                Err(failed) => format!("here it fails with {}", failed.code),
+            };
+            Judged::Unrepeatable(format!("failed with {code} on the machine that recorded it; {here}"))
+        }
+        (Some(before), Ok(answer)) => decided_now(before, answer, run),
+        (Some(before), Err(failed)) if before.code == failed.code => Judged::Agrees,
+        (Some(_), Err(failed)) if OF_THE_HOST.contains(&&*failed.code) => {
+            Judged::NotExecuted(failed.message.clone())
+        }
+        (Some(before), Err(failed)) => Judged::Differs(failure(&was_failed(before), &now_failed(failed))),
+    }
+}
+
+/// The component answers although a failure is recorded: then the engine must have refused the answer.
+fn decided_now(before: &PatternFailure, answer: &Answer, run: &RunState) -> Judged {
+    if OF_THE_ENGINE.contains(&&*before.code) {
+        return match additions(&answer.decisions, run, &context()) {
+            Err(unfit) if unfit.code() == before.code => Judged::Agrees,
+            // The deployment's own limits and names are not in the record.
+            _ => Judged::Unrepeatable(format!(
+                "the deployment did not take what was decided ({}: {}); its limits are not in the record",
+                before.code, before.message
+            )),
+        };
+    }
+    Judged::Differs(failure(&was_failed(before), "it decides"))
+}
+
+fn failure(recorded: &str, now: &str) -> Differs {
+    Differs::new(None, "failure", Some(recorded), Some(now))
+}
+
+fn was_failed(failure: &PatternFailure) -> String {
+    format!("it failed with {}: {}", failure.code, failure.message)
+}
+
+fn now_failed(failed: &Failed) -> String {
+    // The message of a failure starts with its code.
+    format!("it fails with {}", failed.message)
+}
