@@ -8,13 +8,13 @@ mod rust;
 use std::{
     fs, io,
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{ComponentError, Inspection, Mismatch, embed, inspect, reconcile};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::{
@@ -140,10 +140,6 @@ fn make(project: &Project, work: &Path, locked: bool, tools: &Tools) -> Result<M
     Ok(made)
 }
 
-fn digest(bytes: &[u8]) -> Digest {
-    Digest::from_bytes(Sha256::digest(bytes).into())
-}
-
 /// Builds the project in `dir` and writes the component. The file appears whole or not at all.
 ///
 /// # Errors
@@ -160,7 +156,7 @@ pub fn build(dir: &Path, options: &BuildOptions) -> Result<Built, BuildError> {
     let inspection = inspect(&component)?;
     let reconciled = reconcile(&project.manifest, &inspection).map_err(BuildError::Mismatch)?;
     warnings.extend(reconciled.warnings);
-    let digest = digest(&component);
+    let digest = Digest::of(&component);
     let reproduced = match options.check_reproducible {
         true => Some(reproduce(&project, digest, &options.tools)?),
         false => None,
@@ -177,7 +173,7 @@ fn reproduce(project: &Project, first: Digest, tools: &Tools) -> Result<bool, Bu
     let dir = elsewhere.path().join("a-copy-somewhere-else");
     copy(&project.dir, &dir)?;
     let copy = Project { dir: dir.clone(), ..project.clone() };
-    let second = digest(&make(&copy, &elsewhere.path().join("work"), true, tools)?.component);
+    let second = Digest::of(&make(&copy, &elsewhere.path().join("work"), true, tools)?.component);
     if first == second { Ok(true) } else { Err(BuildError::NotReproducible { first, second }) }
 }
 
@@ -204,7 +200,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|source| io_error(parent, source))?;
     let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|source| io_error(parent, source))?;
-    file.write_all(bytes).map_err(|source| io_error(path, source))?;
+    // Temporary files are private; this one is a product like any other.
+    let mode = fs::Permissions::from_mode(0o644);
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().set_permissions(mode))
+        .map_err(|source| io_error(path, source))?;
     file.persist(path).map_err(|error| io_error(path, error.error))?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub enum Language {
     /// Cargo and the target `wasm32-wasip2`.
     Rust,
-    /// componentize-js, or componentize-qjs when `package.json` names it.
+    /// componentize-js.
     JavaScript,
     /// componentize-py.
     Python,

@@ -227,14 +227,14 @@ impl Scaffold {
         let mut files: BTreeMap<String, String> =
             sdk.iter().map(|(path, text)| (format!("vendor/sdk/{path}"), (*text).to_owned())).collect();
         let package = self.kind.package().replace(':', "-");
-        let mut contract = None;
+        let mut contract: Option<&'static str> = None;
         for one in released() {
             let named = format!("wit/{}", one.folder);
             if !sdk.iter().any(|(_, text)| text.contains(&named)) {
                 continue;
             }
             if one.package == package {
-                contract = Some(one.version);
+                contract = contract.into_iter().chain([one.version]).max_by_key(|version| number(version));
             }
             for (path, text) in embedded::WIT.iter().filter(|(path, _)| path.starts_with(one.folder)) {
                 files.insert(format!("wit/{path}"), (*text).to_owned());

@@ -9,6 +9,7 @@ use std::{
     process::Command,
 };
 
+use wit_bindgen_c::Enabled;
 use wit_bindgen_core::{Files, wit_parser::Resolve};
 
 use super::{BuildError, Made};
@@ -135,10 +136,9 @@ fn generate(wit: &Path, to: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let (package, _) = resolve.push_dir(wit).map_err(|error| wrong(wit, &error))?;
     let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| wrong(wit, &error))?;
     let mut files = Files::default();
-    wit_bindgen_c::Opts::default()
-        .build()
-        .generate(&mut resolve, world, &mut files)
-        .map_err(|error| wrong(wit, &error))?;
+    // Handles that a call lends are given back by the generated code; a forgotten one would end the call with a trap.
+    let options = wit_bindgen_c::Opts { autodrop_borrows: Enabled::Yes, ..wit_bindgen_c::Opts::default() };
+    options.build().generate(&mut resolve, world, &mut files).map_err(|error| wrong(wit, &error))?;
     fs::create_dir_all(to).map_err(|source| io_error(to, source))?;
     let mut written = Vec::new();
     for (name, bytes) in files.iter() {

@@ -1,5 +1,4 @@
-//! JavaScript: the engine travels in the component. `package.json` says which one: StarlingMonkey (componentize-js) or
-//! QuickJS (componentize-qjs).
+//! JavaScript: the engine (StarlingMonkey) travels in the component.
 
 use std::{path::Path, process::Command};
 
@@ -11,8 +10,7 @@ use crate::{
     tools::{Tools, read, run},
 };
 
-const STARLING: &str = "@bytecodealliance/componentize-js";
-const QUICK: &str = "componentize-qjs";
+const PACKAGE: &str = "@bytecodealliance/componentize-js";
 
 /// Everything of WASI that the engine would bring along.
 const FEATURES: [&str; 5] = ["stdio", "random", "clocks", "http", "fetch-event"];
@@ -23,45 +21,23 @@ pub(super) fn make(project: &Project, work: &Path, tools: &Tools) -> Result<Made
         what: file.display().to_string(),
         log: format!("not JSON: {error}"),
     })?;
-    let names = |tool: &str| {
-        ["dependencies", "devDependencies"].iter().any(|table| package[*table].get(tool).is_some())
-    };
     let main = package["main"].as_str().unwrap_or("src/plugin.js");
-    let bin = project.dir.join("node_modules/.bin");
-    let out = work.join("component.wasm");
-    let need = |program: &str, name: &str| {
-        let hint = format!(
-            "run `npm install` in {}, whose package.json should name {name} (or `npm install --save-dev {name}`)",
-            project.dir.display()
-        );
-        tools.need(Some(&bin), program, &hint)
-    };
-    // Its launcher is a script for it.
+    let hint =
+        format!("run `npm install` in {}, whose package.json should name {PACKAGE}", project.dir.display());
+    // Its launcher is a script for Node.js.
     tools.need(None, "node", "install Node.js 20 or newer, e.g. `apt install nodejs npm`")?;
-    let (program, what) = if names(QUICK) && !names(STARLING) {
-        (need("componentize-qjs", QUICK)?, "componentize-qjs")
-    } else {
-        (need("componentize-js", STARLING)?, "componentize-js")
-    };
+    let program = tools.need(Some(&project.dir.join("node_modules/.bin")), "componentize-js", &hint)?;
+    let out = work.join("component.wasm");
     let mut command = Command::new(program);
-    command.current_dir(&project.dir).env("PATH", tools.path()?);
-    if what == "componentize-qjs" {
-        command.args([
-            "--sync",
-            "--stub-wasi",
-            "--opt-size",
-            "--module-root",
-            ".",
-            "--wit",
-            "wit",
-            "--world",
-            "plugin",
-        ]);
-        command.args(["--js", main]).arg("--output").arg(&out);
-    } else {
-        command.arg(main).args(["--wit", "wit", "--world-name", "plugin"]).arg("--out").arg(&out);
-        command.arg("--disable").args(FEATURES);
-    }
-    run(&mut command, what)?;
+    command
+        .current_dir(&project.dir)
+        .env("PATH", tools.path()?)
+        .arg(main)
+        .args(["--wit", "wit", "--world-name", "plugin"])
+        .arg("--out")
+        .arg(&out)
+        .arg("--disable")
+        .args(FEATURES);
+    run(&mut command, "componentize-js")?;
     collect(&out, Vec::new())
 }
