@@ -2,15 +2,22 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
+use pangolin_plugin_authority::{MANIFEST_FILE, Manifest, embed, inspect, reconcile};
+
 /// Package, kind and id of every shipped component. The crate gets the list as `shipped.rs`.
-const SHIPPED: [(&str, &str, &str); 3] = [
+const SHIPPED: [(&str, &str, &str); 7] = [
     ("pangolin-adapter-command", "adapter", "command"),
     ("pangolin-adapter-claude-code", "adapter", "claude-code"),
     ("pangolin-pattern-static-dag", "pattern", "static-dag"),
+    ("pangolin-block-diff-policy", "block", "diff-policy"),
+    ("pangolin-block-licence-check", "block", "licence-check"),
+    ("pangolin-block-secret-scan", "block", "secret-scan"),
+    ("pangolin-block-test-report", "block", "test-report"),
 ];
 
 const TARGET: &str = "wasm32-wasip2";
@@ -56,7 +63,7 @@ fn build() -> Result<(), String> {
     let (cargo, out_dir) = (var("CARGO")?, var("OUT_DIR")?);
     let root = var("CARGO_MANIFEST_DIR")?.join("../..");
     let plugins = root.join("plugins").canonicalize().map_err(|error| format!("plugins/: {error}"))?;
-    for path in ["Cargo.toml", "Cargo.lock", "sdk", "adapters", "patterns"] {
+    for path in ["Cargo.toml", "Cargo.lock", "sdk", "adapters", "blocks", "patterns"] {
         println!("cargo::rerun-if-changed={}", plugins.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
@@ -99,10 +106,30 @@ fn build() -> Result<(), String> {
     for (package, kind, id) in SHIPPED {
         let from = built.join(format!("{}.wasm", package.replace('-', "_")));
         let to = out_dir.join(format!("{kind}-{id}.wasm"));
-        fs::copy(&from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
+        let component = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+        let component = with_manifest(component, &plugins.join(format!("{kind}s")).join(id), id)?;
+        fs::write(&to, component).map_err(|error| format!("{}: {error}", to.display()))?;
         table.push_str(&format!("    ({kind:?}, {id:?}, include_bytes!({to:?})),\n"));
     }
     table.push_str("];\n");
     let file = out_dir.join("shipped.rs");
     fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The component with the manifest of its folder inside, as `pangolin plugin build` does it for everybody. A plugin
+/// that asks for nothing may do without a manifest.
+fn with_manifest(component: Vec<u8>, folder: &Path, id: &str) -> Result<Vec<u8>, String> {
+    let file = folder.join(MANIFEST_FILE);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(component),
+        Err(error) => return Err(format!("{}: {error}", file.display())),
+    };
+    let manifest = Manifest::from_toml(&text).map_err(|findings| format!("{}: {findings}", file.display()))?;
+    if manifest.id.to_string() != id {
+        return Err(format!("{}: id is {}, the table of this build script says {id}", file.display(), manifest.id));
+    }
+    let inspection = inspect(&component).map_err(|error| format!("{id}: {error}"))?;
+    reconcile(&manifest, &inspection).map_err(|error| format!("{}: {error}", file.display()))?;
+    embed(&component, &manifest).map_err(|error| format!("{id}: {error}"))
 }

@@ -29,7 +29,13 @@ pub fn pattern(id: &str) -> Option<&'static [u8]> {
     find("pattern", id)
 }
 
-/// Kind (`adapter` or `pattern`) and id of everything that ships.
+/// The component of a block: `diff-policy`, `licence-check`, `secret-scan` or `test-report`.
+#[must_use]
+pub fn block(id: &str) -> Option<&'static [u8]> {
+    find("block", id)
+}
+
+/// Kind (`adapter`, `block` or `pattern`) and id of everything that ships.
 pub fn ids() -> impl Iterator<Item = (&'static str, &'static str)> {
     shipped::SHIPPED.iter().map(|entry| (entry.0, entry.1))
 }

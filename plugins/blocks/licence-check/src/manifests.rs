@@ -63,17 +63,21 @@ pub(crate) fn installed(input: &Input<'_>, lockfile: &str, dependency: &Dependen
     }
     let folder = lockfile.rsplit_once('/').map_or(String::new(), |parts| format!("{}/", parts.0));
     let root = format!("workspace/{folder}");
+    let is_there = |path: &String| input.exists(path).unwrap_or_default();
     match *ecosystem {
         "cargo" => [format!("{root}vendor/{name}-{version}"), format!("{root}vendor/{name}")]
-            .iter()
-            .find_map(|place| licence(input, &format!("{place}/Cargo.toml"), "Cargo.toml").ok().flatten()),
-        "npm" => {
-            licence(input, &format!("{root}node_modules/{name}/package.json"), "package.json").ok().flatten()
-        }
-        "go" => ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"].iter().find_map(|file| {
-            let bytes = input.read_all(&format!("{root}vendor/{name}/{file}"), MAX_BYTES).ok()?;
-            headers::identify(&bytes).map(str::to_owned)
-        }),
+            .map(|place| format!("{place}/Cargo.toml"))
+            .into_iter()
+            .filter(is_there)
+            .find_map(|path| licence(input, &path, "Cargo.toml").ok().flatten()),
+        "npm" => Some(format!("{root}node_modules/{name}/package.json"))
+            .filter(is_there)
+            .and_then(|path| licence(input, &path, "package.json").ok().flatten()),
+        "go" => ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"]
+            .map(|file| format!("{root}vendor/{name}/{file}"))
+            .into_iter()
+            .filter(is_there)
+            .find_map(|path| headers::identify(&input.read_all(&path, MAX_BYTES).ok()?).map(str::to_owned)),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use pangolin_block_sdk::{
-    Block, Fault, Findings, Input, Level, LineReader, LineSet, MAX_SEGMENT, Output, clip, refused,
+    Block, Fault, Findings, Input, Level, LineReader, LineSet, MAX_SEGMENT, Output, Refusal, clip, refused,
 };
 use serde::Serialize;
 
@@ -139,6 +139,10 @@ impl Run<'_> {
             }
             let mut head = Vec::new();
             let sniffed = self.input.open(&virtual_path).take(SNIFF_BYTES).read_to_end(&mut head);
+            let refusal = sniffed.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<Refusal>());
+            if refusal.is_some_and(Refusal::is_link) {
+                continue;
+            }
             if !self.params.binaries && sniffed.is_ok() && head.contains(&0) {
                 self.counts.skipped_binary += 1;
                 continue;

@@ -94,7 +94,9 @@ fn only_added_lines_count() {
         Mock::new().changed("run.sh", Some((FILE, TOKEN.as_bytes())), Some((EXECUTABLE, TOKEN.as_bytes())));
     assert!(scan(only_mode).passed());
     assert!(scan(Mock::new().deleted("gone.py", TOKEN)).passed());
-    assert!(scan(Mock::new().changed("link", None, Some((LINK, TOKEN.as_bytes())))).passed());
+    let link = Mock::new().changed("link", None, Some((LINK, TOKEN.as_bytes())));
+    assert!(scan(link.clone()).passed());
+    assert!(scan(link.params(r#"{"scope": "workspace"}"#)).passed(), "a link is no file that was left out");
 }
 
 #[test]

@@ -65,6 +65,15 @@ impl<'a> Input<'a> {
         FileReader { stage: self.0, path: path.to_owned(), offset: 0, ended: false }
     }
 
+    /// Whether there is such a file, without reading it: a refused read is recorded, a listing that lacks it is not.
+    ///
+    /// # Errors
+    /// Not granted.
+    pub fn exists(&self, path: &str) -> Result<bool, Refusal> {
+        let page = self.0.list_files(path, 0, 1)?;
+        Ok(page.first().is_some_and(|entry| entry.path == path))
+    }
+
     /// A whole file, when it is at most `limit` bytes.
     ///
     /// # Errors

@@ -314,6 +314,8 @@ impl Outcome {
 struct Host {
     mock: Mock,
     files: BTreeMap<String, Vec<u8>>,
+    /// Listed, but not read.
+    links: BTreeSet<String>,
     calls: Cell<usize>,
     answers: Rc<RefCell<Answers>>,
 }
@@ -321,17 +323,22 @@ struct Host {
 impl Host {
     fn new(mock: Mock) -> Self {
         let mut files = mock.files.clone();
+        let mut links = BTreeSet::new();
         for (path, (before, after)) in &mock.changes {
             if let Some(before) = before {
                 files.insert(format!("base/{path}"), before.bytes.clone());
             }
-            // Links are not followed, so they cannot be read.
-            if let Some(after) = after.as_ref().filter(|after| after.mode != LINK) {
+            if let Some(after) = after {
                 files.insert(format!("workspace/{path}"), after.bytes.clone());
+            }
+            for (side, root) in [(before, "base"), (after, "workspace")] {
+                if side.as_ref().is_some_and(|side| side.mode == LINK) {
+                    links.insert(format!("{root}/{path}"));
+                }
             }
         }
         files.entry("changes.json".into()).or_insert_with(|| mock.changes_json());
-        Self { mock, files, calls: Cell::new(0), answers: Rc::default() }
+        Self { mock, files, links, calls: Cell::new(0), answers: Rc::default() }
     }
 
     fn gate(&self, capability: &str, subject: &str) -> Result<(), Refusal> {
@@ -383,6 +390,13 @@ impl Stage for Host {
             subject: path.into(),
             reason: "no such file".into(),
         })?;
+        if self.links.contains(path) {
+            return Err(Refusal {
+                capability: "read".into(),
+                subject: path.into(),
+                reason: "it is a symbolic link; links are not followed".into(),
+            });
+        }
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let until = bytes.len().min(from.saturating_add(length.min(self.mock.piece) as usize));
         Ok(bytes[from..until].to_vec())

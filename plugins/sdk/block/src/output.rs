@@ -33,12 +33,14 @@ impl<'a> Output<'a> {
     /// is absent instead of writing null.
     ///
     /// # Errors
-    /// The value has a null, a fraction, or cannot be JSON.
+    /// The value has a null, a fraction or an integer beyond 2^53, or cannot be JSON.
     pub fn evidence(&self, key: &str, value: &impl Serialize) -> Result<(), Fault> {
         let bad = |why: String| fault("bad-evidence", format!("evidence {key:?}: {why}"));
         let value = serde_json::to_value(value).map_err(|error| bad(error.to_string()))?;
         if let Some(pointer) = unsealable(&value, &mut String::new()) {
-            return Err(bad(format!("{pointer:?} is null or a fraction, which a record cannot hold")));
+            return Err(bad(format!(
+                "{pointer:?} is null, a fraction or beyond 2^53, which a record cannot hold"
+            )));
         }
         self.0.evidence(key, &value.to_string());
         Ok(())
@@ -58,6 +60,12 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Records are canonical JSON (RFC 8785): integers that every reader holds exactly.
+fn is_exact(number: &serde_json::Number) -> bool {
+    const MAX: u64 = (1 << 53) - 1;
+    number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs)).is_some_and(|size| size <= MAX)
+}
+
 /// The pointer of the first value that a record cannot hold.
 pub(crate) fn unsealable(value: &serde_json::Value, pointer: &mut String) -> Option<String> {
     use serde_json::Value;
@@ -71,7 +79,7 @@ pub(crate) fn unsealable(value: &serde_json::Value, pointer: &mut String) -> Opt
     };
     match value {
         Value::Null => Some(pointer.clone()),
-        Value::Number(number) if !number.is_i64() && !number.is_u64() => Some(pointer.clone()),
+        Value::Number(number) if !is_exact(number) => Some(pointer.clone()),
         Value::Array(items) => {
             items.iter().enumerate().find_map(|(index, item)| inside(&index.to_string(), item))
         }

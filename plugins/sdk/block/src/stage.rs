@@ -24,6 +24,14 @@ pub struct Refusal {
     pub reason: String,
 }
 
+impl Refusal {
+    /// Whether a file was not read because it is a symbolic link. Hosts list links and do not follow them.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        self.reason.starts_with("it is a symbolic link")
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} {:?}: {}", self.capability, self.subject, self.reason)

@@ -202,6 +202,11 @@ fn findings_keep_the_first_and_count_all() {
     let mut findings = Findings::new(2);
     (0..5).for_each(|number| findings.push(|| number));
     assert_eq!(serde_json::to_string(&findings).unwrap(), r#"{"shown":[0,1],"total":5}"#);
+    let mut findings = Findings::new(1_000);
+    (0..1_000).for_each(|_| findings.push(|| "\u{1}".repeat(200)));
+    assert_eq!(findings.total(), 1_000);
+    assert!(serde_json::to_string(&findings).unwrap().len() < 132_000);
+    assert!(findings.shown().len() > 100);
 }
 
 struct Reads;
@@ -249,6 +254,7 @@ fn a_block_sees_files_and_changes() {
             "base/run.sh",
             "changes.json",
             "workspace/image",
+            "workspace/link",
             "workspace/run.sh",
             "workspace/text"
         ])
