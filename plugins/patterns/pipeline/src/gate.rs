@@ -1,0 +1,47 @@
+//! What makes an item a gate.
+
+use pangolin_pattern_sdk::{Config, Finding, Item, SpawnTemplate};
+
+/// The input that makes an item a gate.
+pub(crate) const KEY: &str = "gate";
+
+/// Most fixes that one gate may ask for.
+const ATTEMPTS_MAX: u32 = 50;
+
+/// What a red gate does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnRed {
+    /// Nothing: the verdict is advice, what waits for the gate goes on.
+    Advance,
+    /// Holds back what waits for it and asks for a fix.
+    SpawnFix,
+}
+
+/// `inputs.gate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GateConfig {
+    pub(crate) on_red: OnRed,
+    pub(crate) subject: String,
+    /// There whenever `on_red` is `SpawnFix`.
+    pub(crate) fix: Option<SpawnTemplate>,
+    pub(crate) attempts_max: u32,
+}
+
+fn read(config: &mut Config<'_>) -> Option<GateConfig> {
+    let on_red = config.choice("onRed", &[("advance", OnRed::Advance), ("spawn-fix", OnRed::SpawnFix)]);
+    let subject = config.text("subject", "name the item whose work is judged");
+    let fix = config.optional_template("fixTemplate");
+    let attempts_max = config.integer_or("maxFixAttempts", 0..=ATTEMPTS_MAX, 1);
+    if on_red == Some(OnRed::SpawnFix) && fix == Some(None) {
+        let hint = "add \"fixTemplate\": { \"executor\": \"dispatch\", \"inputs\": {} }, or use \"onRed\": \"advance\"";
+        config.problem("fixTemplate", "\"onRed\": \"spawn-fix\" needs a template for the fix", hint);
+        return None;
+    }
+    Some(GateConfig { on_red: on_red?, subject: subject?, fix: fix?, attempts_max })
+}
+
+/// The gate that an item is, if it is one and its configuration can be read; else everything that is wrong goes into
+/// `findings`.
+pub(crate) fn of(item: &Item<'_>, findings: &mut Vec<Finding>) -> Option<GateConfig> {
+    item.config(KEY, findings, read)?
+}
