@@ -125,11 +125,19 @@ fn with_manifest(component: Vec<u8>, folder: &Path, id: &str) -> Result<Vec<u8>,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(component),
         Err(error) => return Err(format!("{}: {error}", file.display())),
     };
-    let manifest = Manifest::from_toml(&text).map_err(|findings| format!("{}: {findings}", file.display()))?;
+    let manifest =
+        Manifest::from_toml(&text).map_err(|findings| format!("{}: {findings}", file.display()))?;
     if manifest.id.to_string() != id {
-        return Err(format!("{}: id is {}, the table of this build script says {id}", file.display(), manifest.id));
+        return Err(format!(
+            "{}: id is {}, the table of this build script says {id}",
+            file.display(),
+            manifest.id
+        ));
     }
     let inspection = inspect(&component).map_err(|error| format!("{id}: {error}"))?;
-    reconcile(&manifest, &inspection).map_err(|error| format!("{}: {error}", file.display()))?;
+    reconcile(&manifest, &inspection).map_err(|mismatches| {
+        let lines: Vec<String> = mismatches.iter().map(|it| format!("{}: {it}", file.display())).collect();
+        lines.join("\n")
+    })?;
     embed(&component, &manifest).map_err(|error| format!("{id}: {error}"))
 }
