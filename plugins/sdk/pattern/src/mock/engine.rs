@@ -201,6 +201,17 @@ impl MockRun {
         self.at(id).state.name()
     }
 
+    /// Whether an item is done and its verify passed.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn approves(&self, id: &str) -> bool {
+        let item = self.at(id);
+        item.state == State::Done && item.verify == Some(true)
+    }
+
     /// Ids of what an item waits for, sorted.
     ///
     /// # Panics

@@ -147,7 +147,7 @@ pub struct Serving {
     pub page: u32,
     /// Refuses the nth refusable call, from 1; 0 refuses nothing.
     pub refuse: u64,
-    /// Replaces the states of items that have not ended successfully by one nobody knows.
+    /// Replaces every state but `done` and `cancelled` by one nobody knows, and adds facts nobody knows.
     pub strange: bool,
     /// Replaces the seed.
     pub seed: Option<u64>,

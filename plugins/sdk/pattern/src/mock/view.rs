@@ -124,7 +124,8 @@ impl ItemAccess for Handle<'_> {
 
     fn state(&self) -> String {
         self.served.called();
-        let is_strange = self.served.serving.strange && self.item.state != State::Done;
+        let is_known = matches!(self.item.state, State::Done | State::Cancelled);
+        let is_strange = self.served.serving.strange && !is_known;
         if is_strange { "of-a-later-version" } else { self.item.state.name() }.to_owned()
     }
 

@@ -1,0 +1,87 @@
+//! Ids of maps. An output key is a path and may hold what an id may not.
+
+use pangolin_pattern_sdk::ID_BYTES_MAX;
+
+/// Begins the id of a map.
+pub(crate) const MAP: &str = "map-";
+
+/// Id of the item that puts together.
+pub(crate) const REDUCE: &str = "reduce";
+
+/// Longest beginning of a key that is too long to be an id.
+const BEGINNING_BYTES: usize = 80;
+
+/// Id of the map of the output `key`, the `position`th of the splitter's outputs in order (from 0).
+///
+/// `map-` and the key, in which every byte that an id may not hold, every `~`, and every `.` behind a `.` is written as
+/// `~` and two upper-case hexadecimal digits. Different keys have different ids, because this can be undone. When that is
+/// longer than an id may be, it is cut after at most 80 bytes and `~i` and the position follow; `~i` is in no other id.
+pub(crate) fn map_id(key: &str, position: usize) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut id = String::with_capacity(MAP.len() + key.len());
+    id.push_str(MAP);
+    // Where the encoded form of a byte begins, so that none is cut in two.
+    let mut cut = id.len();
+    let mut before = b' ';
+    for byte in key.bytes() {
+        let is_legal =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'@' | b'+' | b'-');
+        if is_legal && !(byte == b'.' && before == b'.') {
+            id.push(char::from(byte));
+        } else {
+            id.push('~');
+            id.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            id.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        before = byte;
+        if id.len() <= BEGINNING_BYTES {
+            cut = id.len();
+        }
+    }
+    if id.len() > ID_BYTES_MAX {
+        id.truncate(cut);
+        id.push_str("~i");
+        id.push_str(&position.to_string());
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pangolin_pattern_sdk::id_problem;
+    use proptest::prelude::*;
+
+    use super::map_id;
+
+    #[test]
+    fn keys_become_ids() {
+        let long = "k".repeat(200);
+        for (key, id) in [
+            ("a.csv", "map-a.csv"),
+            ("parts/a.csv", "map-parts~2Fa.csv"),
+            ("a~b", "map-a~7Eb"),
+            ("a..b", "map-a.~2Eb"),
+            ("...", "map-.~2E~2E"),
+            ("ä", "map-~C3~A4"),
+            ("", "map-"),
+            (&long, &format!("map-{}~i7", "k".repeat(76))),
+        ] {
+            assert_eq!(map_id(key, 7), id);
+            assert_eq!(id_problem(id), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ids_are_legal_and_different(keys in prop::collection::btree_set("[a-c./~ä -]{0,60}|[./]{100,140}", 0..20)) {
+            let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+            for (position, key) in keys.iter().enumerate() {
+                let id = map_id(key, position);
+                prop_assert_eq!(id_problem(&id), None);
+                prop_assert_eq!(seen.insert(id, key), None);
+            }
+        }
+    }
+}
