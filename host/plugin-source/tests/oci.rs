@@ -1,5 +1,7 @@
 //! Registries: a real one when it is installed, and hostile answers from a table.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod support;
 
 use std::{

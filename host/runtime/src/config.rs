@@ -7,8 +7,9 @@ use std::{
 
 use pangolin_core::{
     entry::{Isolation, RetryPolicy},
-    ids::{Digest, QueueName, RunId},
+    ids::{QueueName, RunId},
 };
+use pangolin_plugin_authority::{PluginId, ProjectGrant};
 use pangolin_ports::worker_backend::{Limits, Network};
 use serde::Deserialize;
 use thiserror::Error;
@@ -66,8 +67,8 @@ pub struct Config {
     pub executors: BTreeMap<String, ExecutorConfig>,
     /// Retry policy.
     pub retry: RetryPolicy,
-    /// Third-party adapters by id.
-    pub adapters: BTreeMap<String, PluginSource>,
+    /// What the project grants plugins, by id.
+    pub plugins: BTreeMap<String, ProjectGrant>,
 }
 
 /// Where workspaces come from.
@@ -186,16 +187,6 @@ impl ExecutorConfig {
     }
 }
 
-/// A third-party component.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PluginSource {
-    /// The `.wasm` file.
-    pub path: PathBuf,
-    /// Its digest; a different file is refused.
-    pub sha256: Digest,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -211,7 +202,7 @@ struct File {
     #[serde(default)]
     retry: RetryFile,
     #[serde(default)]
-    adapters: BTreeMap<String, PluginSource>,
+    plugins: BTreeMap<String, serde_json::Value>,
 }
 
 fn default_state() -> PathBuf {
@@ -250,6 +241,27 @@ impl Config {
         Self::parse(&file, &text)
     }
 
+    /// The directory of the file; `pangolin.lock` is there too.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("/")).to_owned()
+    }
+
+    /// What the project grants a plugin; nothing when it does not mention it.
+    #[must_use]
+    pub fn plugin_grant(&self, id: &str) -> ProjectGrant {
+        self.plugins.get(id).cloned().unwrap_or_else(|| ProjectGrant::absent(self.file.display().to_string()))
+    }
+
+    /// This configuration with the plugin grants that its file has now: they may change while a daemon runs.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file has become unreadable.
+    pub fn reread_plugins(&self) -> Result<Self, ConfigError> {
+        let plugins = Self::load(&self.file)?.plugins;
+        Ok(Self { plugins, ..self.clone() })
+    }
+
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid { path: file.to_owned(), message };
         let parsed: File = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
@@ -274,12 +286,20 @@ impl Config {
                     .timeout_seconds
                     .map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
             },
-            adapters: parsed.adapters,
+            plugins: BTreeMap::new(),
         };
-        for source in config.adapters.values_mut() {
-            source.path = root.join(&source.path);
+        let mut problems = config.problems();
+        for (id, value) in parsed.plugins {
+            let at = format!("plugins.\"{id}\"");
+            if let Err(error) = PluginId::new(&id) {
+                problems.push(format!("plugins: {error}"));
+                continue;
+            }
+            match ProjectGrant::from_value(&value, &at, file.display().to_string()) {
+                Ok(grant) => drop(config.plugins.insert(id, grant)),
+                Err(findings) => problems.extend(findings.iter().map(ToString::to_string)),
+            }
         }
-        let problems = config.problems();
         if problems.is_empty() {
             Ok(config)
         } else {

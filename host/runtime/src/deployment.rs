@@ -255,7 +255,18 @@ impl Deployment {
     /// Every finding at once.
     pub async fn validate(&self, plan: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
         let (plan, validated) = self.check(plan, queue)?;
-        let adapters = crate::plugins::adapter_ids(&self.config.adapters);
+        let adapters = match crate::plugins::adapter_ids(&self.config) {
+            Ok(adapters) => adapters,
+            Err(error) => {
+                return Err(vec![Finding {
+                    pointer: String::new(),
+                    code: "plugins",
+                    severity: pangolin_core::validate::Severity::Error,
+                    message: pangolin_orchestrator::causes::causes(&error),
+                    hint: None,
+                }]);
+            }
+        };
         let mut findings = check_references(&self.registry, &adapters, &plan).await;
         if findings.is_empty() {
             return Ok(validated);
@@ -552,7 +563,7 @@ impl Deployment {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RuntimeError> {
         let backends = self.backends().await?;
-        let plugins = Plugins::open(&self.config.state, self.config.adapters.clone())?;
+        let plugins = Plugins::open(&self.config)?;
         let admission: Arc<dyn Admission> = Arc::new(RuntimeAdmission {
             config: self.config.clone(),
             registry: self.registry.clone(),

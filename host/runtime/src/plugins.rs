@@ -1,174 +1,185 @@
-//! Loaded adapter components by id: the built-in ones and those of the configuration.
+//! Plugins by id: the built-in ones, and those that `pangolin plugin add` pinned in `pangolin.lock`.
+//!
+//! What a plugin may do is computed anew whenever it is resolved: manifest ∩ project ∩ operator. A plugin that would
+//! get more than somebody approved does not run. Lock, project grants and policy are read at that time too, so a
+//! daemon need not be restarted after an approval.
+
+mod error;
+mod install;
+mod resolve;
+mod store;
+mod upkeep;
+mod why;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use pangolin_core::ids::Digest;
-use pangolin_plugin_host::{AdapterComponent, CacheKey, Failure, PatternComponent, PluginError, PluginHost};
-use thiserror::Error;
+use pangolin_plugin_authority::{Kind, Lock};
+use pangolin_plugin_host::{
+    AdapterComponent, CacheKey, Failure, Limits, PatternComponent, PluginError, PluginHost,
+};
 
-use crate::config::PluginSource;
+use crate::config::Config;
 
-/// Why an adapter cannot be used.
-#[derive(Debug, Error)]
-pub enum PluginsError {
-    /// No adapter of this id.
-    #[error("adapter {id:?} does not exist; known are {known}")]
-    Unknown {
-        /// The id.
-        id: String,
-        /// Known ids.
-        known: String,
-    },
-    /// The file of a configured adapter cannot be read.
-    #[error("cannot read adapter {id:?} from {path}")]
-    Read {
-        /// The id.
-        id: String,
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not the one that the configuration approved.
-    #[error(
-        "adapter {id:?} has digest {found}, pangolin.toml approves {approved}; check the file, then update adapters.{id}.sha256"
-    )]
-    Changed {
-        /// The id.
-        id: String,
-        /// Digest of the file.
-        found: Digest,
-        /// Digest in the configuration.
-        approved: Digest,
-    },
-    /// The component does not load.
-    #[error("adapter {id:?} cannot be loaded")]
-    Load {
-        /// The id.
-        id: String,
-        /// Why.
-        #[source]
-        source: Box<PluginError>,
-    },
-    /// The plugin host does not start.
-    #[error("the plugin host cannot start")]
-    Host(#[source] Box<Failure>),
+pub use error::PluginsError;
+pub use install::{AddRequest, Proposal, propose, remove};
+pub use resolve::ResolvedPlugin;
+pub use upkeep::{PluginState, PluginStatus, Rebuilt, Update, list, outdated};
+pub use why::{DenialReport, why_denied};
+
+/// Ids of the adapters that ship and of the locked ones.
+pub(crate) fn adapter_ids(config: &Config) -> Result<BTreeSet<String>, PluginsError> {
+    Ok(known_ids(Kind::RuntimeAdapter, &Lock::read(&config.root())?))
 }
 
-/// Ids of the adapters that ship and of the configured ones.
-pub(crate) fn adapter_ids(configured: &BTreeMap<String, PluginSource>) -> BTreeSet<String> {
-    let builtin = pangolin_builtin_plugins::ids().filter(|(kind, _)| *kind == "adapter");
-    builtin.map(|(_, id)| id.to_owned()).chain(configured.keys().cloned()).collect()
+fn known_ids(kind: Kind, lock: &Lock) -> BTreeSet<String> {
+    let builtin = pangolin_builtin_plugins::ids().filter(|(of, _)| *of == resolve::builtin_word(kind));
+    let locked = lock.plugins().filter(|plugin| plugin.kind == kind).map(|plugin| plugin.id.to_string());
+    builtin.map(|(_, id)| id.to_owned()).chain(locked).collect()
 }
 
-/// Adapters and patterns of a deployment; compiled on first use.
+/// Plugins of a deployment; compiled on first use.
 pub struct Plugins {
     host: PluginHost,
-    configured: BTreeMap<String, PluginSource>,
-    loaded: Mutex<HashMap<String, AdapterComponent>>,
-    patterns: Mutex<HashMap<String, PatternComponent>>,
+    config: Arc<Config>,
+    checked: resolve::Checked,
+    adapters: Mutex<HashMap<Loaded, AdapterComponent>>,
+    patterns: Mutex<HashMap<Loaded, PatternComponent>>,
+}
+
+/// A component under limits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Loaded {
+    digest: Digest,
+    limits: String,
+}
+
+impl Loaded {
+    fn new(digest: Digest, limits: &Limits) -> Self {
+        Self { digest, limits: format!("{limits:?}") }
+    }
 }
 
 impl Plugins {
-    /// Opens the cache of compiled components below `state`.
+    /// Opens the cache of compiled components below the state directory.
     ///
     /// # Errors
     /// [`PluginsError::Host`].
-    pub fn open(state: &Path, configured: BTreeMap<String, PluginSource>) -> Result<Arc<Self>, PluginsError> {
-        let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key"))
-            .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
-        let host = PluginHost::new(&state.join("cache/plugins"), key)
-            .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
-        Ok(Arc::new(Self { host, configured, loaded: Mutex::default(), patterns: Mutex::default() }))
+    pub fn open(config: &Config) -> Result<Arc<Self>, PluginsError> {
+        Ok(Arc::new(Self {
+            host: open_host(&config.state)?,
+            config: Arc::new(config.clone()),
+            checked: resolve::Checked::default(),
+            adapters: Mutex::default(),
+            patterns: Mutex::default(),
+        }))
     }
 
-    /// Ids that can be used.
+    /// The engine, for callers that run what they resolved themselves.
     #[must_use]
-    pub fn adapter_ids(&self) -> Vec<String> {
-        adapter_ids(&self.configured).into_iter().collect()
+    pub const fn host(&self) -> &PluginHost {
+        &self.host
     }
 
-    /// The component's bytes, checked against the configured digest.
+    /// Ids of adapters that can be used.
     ///
     /// # Errors
-    /// [`PluginsError`].
-    pub fn adapter_bytes(&self, id: &str) -> Result<Vec<u8>, PluginsError> {
-        if let Some(source) = self.configured.get(id) {
-            let path = source.path.display().to_string();
-            let bytes = std::fs::read(&source.path).map_err(|source| PluginsError::Read {
-                id: id.to_owned(),
-                path,
-                source,
-            })?;
-            let found = Digest::of(&bytes);
-            if found != source.sha256 {
-                return Err(PluginsError::Changed { id: id.to_owned(), found, approved: source.sha256 });
-            }
-            return Ok(bytes);
-        }
-        pangolin_builtin_plugins::adapter(id)
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| PluginsError::Unknown { id: id.to_owned(), known: self.adapter_ids().join(", ") })
+    /// [`PluginsError::Lock`].
+    pub fn adapter_ids(&self) -> Result<Vec<String>, PluginsError> {
+        Ok(adapter_ids(&self.config)?.into_iter().collect())
     }
 
-    /// The loaded adapter whose bytes these are; compiled when needed.
+    /// A plugin with everything that was checked about it: approval, digest, signature, contract, grant.
+    ///
+    /// # Errors
+    /// [`PluginsError`]; what it says is the whole reason and the next step.
+    pub fn resolve(&self, kind: Kind, id: &str) -> Result<ResolvedPlugin, PluginsError> {
+        resolve::resolve(&self.config, &self.checked, kind, id)
+    }
+
+    /// A block, to be compiled and staged for a worker.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn block(&self, id: &str) -> Result<ResolvedPlugin, PluginsError> {
+        self.resolve(Kind::Block, id)
+    }
+
+    /// The bytes of an adapter, checked like every plugin.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn adapter_bytes(&self, id: &str) -> Result<Vec<u8>, PluginsError> {
+        Ok(self.resolve(Kind::RuntimeAdapter, id)?.bytes.to_vec())
+    }
+
+    /// The loaded adapter whose bytes these are; compiled when needed. The caller knows that the bytes are the
+    /// approved ones: they come from [`Self::adapter_bytes`], or from a run that pinned them.
     ///
     /// # Errors
     /// [`PluginsError::Load`].
     pub async fn adapter(&self, id: &str, bytes: Vec<u8>) -> Result<AdapterComponent, PluginsError> {
-        let key = Digest::of(&bytes).hex();
-        if let Some(adapter) = self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key)
-        {
+        let limits = resolve::limits_of(Kind::RuntimeAdapter, &bytes, &self.config, id)?;
+        let key = Loaded::new(Digest::of(&bytes), &limits);
+        if let Some(adapter) = self.adapters.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(adapter.clone());
         }
         let host = self.host.clone();
-        let loaded = tokio::task::spawn_blocking(move || host.load_adapter(&bytes)).await;
-        let adapter = match loaded {
-            Ok(loaded) => {
-                loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })?
-            }
-            Err(error) => {
-                return Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() })));
-            }
-        };
-        self.loaded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, adapter.clone());
+        let adapter = blocking(id, move || host.load_adapter_with(&bytes, limits)).await?;
+        self.adapters.lock().unwrap_or_else(PoisonError::into_inner).insert(key, adapter.clone());
         Ok(adapter)
     }
 
-    /// A built-in pattern, loaded.
+    /// A pattern, resolved and loaded.
     ///
     /// # Errors
     /// [`PluginsError`].
     pub async fn pattern(&self, id: &str) -> Result<PatternComponent, PluginsError> {
-        if let Some(pattern) = self.patterns.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(id)
-        {
+        let resolved = self.resolve(Kind::Pattern, id)?;
+        self.load_pattern(id, resolved.bytes, resolved.limits).await
+    }
+
+    /// The loaded pattern whose bytes these are: those of a resolved plugin, or those that a run pinned.
+    ///
+    /// # Errors
+    /// [`PluginsError::Load`].
+    pub async fn load_pattern(
+        &self,
+        id: &str,
+        bytes: Arc<[u8]>,
+        limits: Limits,
+    ) -> Result<PatternComponent, PluginsError> {
+        let key = Loaded::new(Digest::of(&bytes), &limits);
+        if let Some(pattern) = self.patterns.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(pattern.clone());
         }
-        let bytes = pangolin_builtin_plugins::pattern(id).ok_or_else(|| PluginsError::Unknown {
-            id: id.to_owned(),
-            known: pangolin_builtin_plugins::ids()
-                .filter(|(kind, _)| *kind == "pattern")
-                .map(|(_, id)| id)
-                .collect::<Vec<_>>()
-                .join(", "),
-        })?;
         let host = self.host.clone();
-        let loaded = tokio::task::spawn_blocking(move || host.load_pattern(bytes)).await;
-        let pattern = match loaded {
-            Ok(loaded) => {
-                loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })?
-            }
-            Err(error) => {
-                return Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() })));
-            }
-        };
-        let mut patterns = self.patterns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        patterns.insert(id.to_owned(), pattern.clone());
+        let pattern = blocking(id, move || host.load_pattern_with(&bytes, limits)).await?;
+        self.patterns.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pattern.clone());
         Ok(pattern)
+    }
+}
+
+fn open_host(state: &Path) -> Result<PluginHost, PluginsError> {
+    let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key"))
+        .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
+    PluginHost::new(&state.join("cache/plugins"), key)
+        .map_err(|failure| PluginsError::Host(Box::new(failure)))
+}
+
+/// Compiling takes up to seconds.
+async fn blocking<T: Send + 'static>(
+    id: &str,
+    load: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, PluginsError> {
+    match tokio::task::spawn_blocking(load).await {
+        Ok(loaded) => {
+            loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })
+        }
+        Err(error) => Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() }))),
     }
 }

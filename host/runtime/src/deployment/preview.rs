@@ -47,8 +47,7 @@ impl Deployment {
             return Err(broken(format!("queue {queue} is not configured")));
         };
         let pattern = binding.pattern.clone();
-        let plugins = Plugins::open(&self.config.state, self.config.adapters.clone())
-            .map_err(|error| broken(causes(&error)))?;
+        let plugins = Plugins::open(&self.config).map_err(|error| broken(causes(&error)))?;
         let component = plugins.pattern(&pattern).await.map_err(|error| broken(causes(&error)))?;
         let mut view =
             RunView { run_id: plan.id.to_string(), params_json: "{}".to_owned(), ..RunView::default() };
