@@ -72,7 +72,7 @@ impl Params {
             max_files: from.integer("maxFiles", ANY, 300),
             max_lines: from.integer("maxLines", ANY, 10_000),
             max_bytes: from.integer("maxBytes", ANY, 20 << 20),
-            max_findings: from.integer("maxFindings", 1..=500, 50) as usize,
+            max_findings: from.integer("maxFindings", 1..=200, 50) as usize,
             levels: from.levels("rules", Rule::ALL.iter().map(|rule| (rule.1, rule.2))),
             exempt: from.section("exempt", |section| {
                 Rule::ALL.iter().map(|rule| (rule.1, Globs::take(section, rule.1, &[]))).collect()

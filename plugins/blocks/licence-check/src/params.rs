@@ -99,7 +99,7 @@ impl Params {
             known,
             ignore: Globs::take(&mut from, "ignore", &[]),
             ignore_paths: Globs::take(&mut from, "ignorePaths", &[]),
-            max_findings: from.integer("maxFindings", 1..=500, 50) as usize,
+            max_findings: from.integer("maxFindings", 1..=200, 50) as usize,
             levels: from.levels("rules", RULES.iter().copied()),
         };
         from.finish()?;

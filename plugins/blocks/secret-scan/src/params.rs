@@ -63,7 +63,7 @@ impl Params {
                 );
             }
         }
-        let max_findings = from.integer("maxFindings", 1..=500, 50) as usize;
+        let max_findings = from.integer("maxFindings", 1..=200, 50) as usize;
         let (min_length, hundredths) = from.section("generic", |generic| {
             (generic.integer("minLength", 8..=200, 16), generic.integer("minEntropy", 100..=600, 350))
         });

@@ -84,7 +84,7 @@ impl Params {
             )
         });
         let max_file_bytes = from.integer("maxFileBytes", 1..=64 << 20, 32 << 20);
-        let max_findings = from.integer("maxFindings", 1..=500, 50) as usize;
+        let max_findings = from.integer("maxFindings", 1..=200, 50) as usize;
         from.finish()?;
         Ok(Self {
             files,
