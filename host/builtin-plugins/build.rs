@@ -10,10 +10,13 @@ use std::{
 use pangolin_plugin_authority::{MANIFEST_FILE, Manifest, embed, inspect, reconcile};
 
 /// Package, kind and id of every shipped component. The crate gets the list as `shipped.rs`.
-const SHIPPED: [(&str, &str, &str); 7] = [
+const SHIPPED: [(&str, &str, &str); 10] = [
     ("pangolin-adapter-command", "adapter", "command"),
     ("pangolin-adapter-claude-code", "adapter", "claude-code"),
     ("pangolin-pattern-static-dag", "pattern", "static-dag"),
+    ("pangolin-pattern-pipeline", "pattern", "pipeline"),
+    ("pangolin-pattern-map-reduce", "pattern", "map-reduce"),
+    ("pangolin-pattern-quorum", "pattern", "quorum"),
     ("pangolin-block-diff-policy", "block", "diff-policy"),
     ("pangolin-block-licence-check", "block", "licence-check"),
     ("pangolin-block-secret-scan", "block", "secret-scan"),

@@ -23,7 +23,7 @@ pub fn adapter(id: &str) -> Option<&'static [u8]> {
     find("adapter", id)
 }
 
-/// The component of a pattern: `static-dag`.
+/// The component of a pattern: `static-dag`, `pipeline`, `map-reduce` or `quorum`.
 #[must_use]
 pub fn pattern(id: &str) -> Option<&'static [u8]> {
     find("pattern", id)
