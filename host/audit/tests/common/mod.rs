@@ -13,7 +13,7 @@ use pangolin_audit::{
     log::{Admit, LOG_VERSION, LogEvent, RECEIPT_VERSION, Receipt, Seal},
     merkle::{self, leaf_hash},
     note::SigningKey,
-    rebuild::{self, Rebuild},
+    rebuild::{self, Rebuild, Seen},
 };
 use pangolin_core::{
     entry::{
@@ -23,6 +23,7 @@ use pangolin_core::{
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
     manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput},
     pattern::{self, Addition, DecisionRecord, Decisions, apply_plan_decisions},
+    state::RunState,
 };
 use serde_json::json;
 
@@ -92,8 +93,14 @@ impl Run {
         run
     }
 
+    /// Parameters for the pattern. Only directly after `submit_with`.
+    pub fn params(&mut self, text: &str) {
+        let params = self.keep(text.as_bytes().to_vec());
+        self.replace_first(|submitted| submitted.pattern_params = Some(params));
+    }
+
     /// Writes the first entry anew. Only before others follow.
-    fn replace_first(&mut self, change: impl FnOnce(&mut RunSubmitted)) {
+    pub fn replace_first(&mut self, change: impl FnOnce(&mut RunSubmitted)) {
         let first = canon::decode_entry(&self.records[0]).expect("entry");
         let EntryBody::RunSubmitted(mut submitted) = first.body else { panic!("first entry") };
         change(&mut submitted);
@@ -122,6 +129,19 @@ impl Run {
         change: impl FnOnce(&mut DecisionRecord),
     ) -> Vec<Addition> {
         let blob = self.keep(decision::decisions_bytes(decisions).expect("decisions"));
+        let (mut record, state, seen) = self.look(component);
+        (record.view, record.decisions, record.closes) = (seen.digest, blob, decisions.close);
+        let additions = match record.step {
+            0 => Vec::new(),
+            _ => pattern::additions(decisions, &state, &rebuild::context()).expect("decisions fit"),
+        };
+        change(&mut record);
+        self.entry("pattern:default", EntryBody::PatternDecided(Box::new(record)));
+        additions
+    }
+
+    /// What the pattern would see now, with the state and a record that lacks the answer.
+    pub fn look(&self, component: Digest) -> (DecisionRecord, RunState, Seen) {
         let entries: Vec<Entry> =
             self.records.iter().map(|record| canon::decode_entry(record).expect("entry")).collect();
         let earlier = entries.iter().filter_map(|entry| match &entry.body {
@@ -129,7 +149,7 @@ impl Run {
             _ => None,
         });
         let step = earlier.clone().count() as u64;
-        let mut record = DecisionRecord {
+        let record = DecisionRecord {
             step,
             component,
             contract: "pangolin:pattern@1.1.0".to_owned(),
@@ -142,8 +162,8 @@ impl Run {
             grant: None,
             fuel: 1_000,
             peak_memory: 65_536,
-            decisions: blob,
-            closes: decisions.close,
+            decisions: Digest::of(b"to be asked"),
+            closes: false,
             failure: None,
         };
         let records: Vec<DecisionRecord> = earlier.cloned().chain([record.clone()]).collect();
@@ -160,15 +180,9 @@ impl Run {
             prev: None,
             body: EntryBody::PatternDecided(Box::new(record.clone())),
         };
-        record.view = rebuild.entry(&provisional).expect("a legal step").expect("a view").digest;
-        let state = rebuild.state().expect("state");
-        let additions = match step {
-            0 => Vec::new(),
-            _ => pattern::additions(decisions, state, &rebuild::context()).expect("decisions fit"),
-        };
-        change(&mut record);
-        self.entry("pattern:default", EntryBody::PatternDecided(Box::new(record)));
-        additions
+        let seen = rebuild.entry(&provisional).expect("a legal step").expect("a view");
+        let state = rebuild.state().expect("state").clone();
+        (record, state, seen)
     }
 
     /// Adds items.
@@ -186,7 +200,8 @@ impl Run {
         self.entry("pattern:default", body);
     }
 
-    fn submit_with(id: &str, items: &[(&str, &[&str])], change: impl FnOnce(&mut RunSubmitted)) -> Self {
+    /// Submits a plan with another first entry.
+    pub fn submit_with(id: &str, items: &[(&str, &[&str])], change: impl FnOnce(&mut RunSubmitted)) -> Self {
         let items: Vec<_> = items
             .iter()
             .map(|(id, needs)| {
