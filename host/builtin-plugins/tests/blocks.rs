@@ -115,7 +115,7 @@ fn licence_check() {
         run("licence-check", json!({}), world(&[("package-lock.json", lock), ("go.sum", "m v1 h1:x\n")]));
     let (passed, summary) = verdict(&evidence);
     assert!(!passed, "{summary}");
-    assert_eq!(evidence.evidence["findings"]["shown"][1]["dependency"], "npm:b@2.0.0");
+    assert_eq!(evidence.evidence["findings"]["shown"][0]["dependency"], "npm:b@2.0.0");
     assert_eq!(evidence.evidence["dependencies"]["total"], 3);
 }
 
