@@ -15,6 +15,7 @@ mod binaries;
 mod daemon;
 mod docker;
 mod example;
+mod languages;
 mod process;
 mod suite;
 mod workspace;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     binaries::{self, Binaries},
     docker::{self, Engine},
-    process,
+    languages, process,
     workspace::{GUEST_TARGET, MUSL_TARGET, PURE_TARGET, Workspace, ensure_rust_targets},
 };
 
@@ -26,6 +26,9 @@ const CLAUDE_VARIABLE: &str = "PANGOLIN_TEST_CLAUDE";
 
 /// Shell command that restarts the Docker engine, set only when this program started the engine.
 const RESTART_VARIABLE: &str = "PANGOLIN_TEST_DOCKERD_RESTART";
+
+/// Set when the tools of all plugin languages are there: then a test that misses one fails instead of being skipped.
+const LANGUAGES_VARIABLE: &str = "PANGOLIN_REQUIRE_LANGS";
 
 /// How a step ended.
 enum Outcome {
@@ -112,6 +115,12 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             claude = path;
             Ok(outcome)
         });
+        let mut has_languages = false;
+        report.step("tools of the plugin languages", || {
+            let impossible = languages::install(workspace)?;
+            has_languages = impossible.is_empty();
+            Ok(if has_languages { Outcome::Passed } else { Outcome::Skipped(impossible.join("; ")) })
+        });
         let mut engine = None;
         report.step("docker engine", || {
             Ok(match docker::start_engine(workspace)? {
@@ -126,7 +135,7 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             })
         });
         let restart = engine.as_ref().map(|daemon| daemon.restart_script());
-        tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), &mut report);
+        tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), has_languages, &mut report);
         if let Some(engine) = engine {
             report.step("docker engine stops", || engine.stop().map(|()| Outcome::Passed));
         }
@@ -184,6 +193,7 @@ fn tests(
     binaries: &Binaries,
     claude: Option<&PathBuf>,
     restart: Option<&str>,
+    has_languages: bool,
     report: &mut Report,
 ) {
     let cargo = |args: &[&str]| {
@@ -194,6 +204,9 @@ fn tests(
         }
         if let Some(restart) = restart {
             cargo.env(RESTART_VARIABLE, restart);
+        }
+        if has_languages {
+            cargo.env(LANGUAGES_VARIABLE, "1");
         }
         cargo
     };

@@ -22,7 +22,7 @@ use pangolin_envelope::plugin::BlockGrant;
 use pangolin_plugin_authority::Kind;
 use pangolin_plugin_host::{
     AdapterTask, BLOCK_CONTRACT, BlockCall, CacheKey, Channel, Compiler, ExitInfo, Failure, HostOptions,
-    Limits, MemoryWorld, OutcomeCode, PatternComponent, PluginHost,
+    MemoryWorld, OutcomeCode, PatternComponent, PluginHost,
 };
 use pangolin_plugin_kit::{BuildError, BuildOptions, Built, Language, Scaffold, Tools, build};
 use serde_json::json;

@@ -1,7 +1,5 @@
 //! New projects: what they hold, and that they replace nothing.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::fs;
 
 use pangolin_plugin_authority::{Kind, Manifest, PluginId};

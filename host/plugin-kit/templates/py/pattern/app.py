@@ -5,7 +5,7 @@ no network, no files.
 """
 
 from componentize_py_types import Err
-from pangolin import guarded, log, refused
+from pangolin import guarded, refused
 from wit_world import exports
 from wit_world.imports.graph import Decisions, ItemBrief, ItemSpec, Phase, RunView
 
@@ -52,4 +52,3 @@ class Decide(exports.Decide):
             except Err as error:
                 raise refused(error)
             out.explain(new_id, f"{brief.id} is done and asks for a follow-up")
-            log("info", f"{new_id} added")

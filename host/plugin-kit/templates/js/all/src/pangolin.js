@@ -28,3 +28,9 @@ export const guarded = (call) =>
       throw error;
     }
   };
+
+/**
+ * Gives a handle of the host back. A call may hold 4,096 at once (16,384 in adapters and blocks), and the collector of
+ * JavaScript does not know that: release what you take in a loop.
+ */
+export const release = (handle) => handle[Symbol.dispose ?? Symbol.for('dispose')]();

@@ -1,0 +1,61 @@
+//! The tools that turn JavaScript, Python and C into plugins, for the tests of the scaffolds. Below
+//! `target/tools/<language>`, from the language's own registry, in the versions that the scaffolds name.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{process, workspace::Workspace};
+
+/// npm package and program.
+const JAVASCRIPT: (&str, &str) = ("@bytecodealliance/componentize-js@0.23.0", "componentize-js");
+
+/// Folder, PyPI package and program.
+const FROM_PYPI: [(&str, &str, &str); 2] =
+    [("py", "componentize-py==0.25.1", "componentize-py"), ("c", "ziglang==0.17.1", "python-zig")];
+
+/// Installs what is missing. Answers what cannot be installed here, with the reason.
+pub(crate) fn install(workspace: &Workspace) -> Result<Vec<String>> {
+    let tools = workspace.target.join("tools");
+    let mut impossible = Vec::new();
+    let (package, program) = JAVASCRIPT;
+    let prefix = tools.join("js");
+    if !prefix.join("node_modules/.bin").join(program).exists() {
+        match ["node", "npm"].iter().find(|tool| !process::is_on_path(tool)) {
+            Some(tool) => impossible.push(format!("{tool} is not installed, so there is no {package}")),
+            None => npm(&prefix, package, program)?,
+        }
+    }
+    for (folder, package, program) in FROM_PYPI {
+        let prefix = tools.join(folder);
+        if prefix.join("bin").join(program).exists() {
+            continue;
+        }
+        if process::is_on_path("python3") {
+            pip(&prefix, package, program)?;
+        } else {
+            impossible.push(format!("python3 is not installed, so there is no {package}"));
+        }
+    }
+    Ok(impossible)
+}
+
+fn make(prefix: &Path) -> Result<()> {
+    std::fs::create_dir_all(prefix).with_context(|| format!("cannot create {}", prefix.display()))
+}
+
+fn npm(prefix: &Path, package: &str, program: &str) -> Result<()> {
+    make(prefix)?;
+    let install = ["install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error", "--prefix"];
+    process::run(process::command("npm", install).arg(prefix).arg(package))?;
+    let file = prefix.join("node_modules/.bin").join(program);
+    if file.exists() { Ok(()) } else { bail!("npm did not make {}", file.display()) }
+}
+
+fn pip(prefix: &Path, package: &str, program: &str) -> Result<()> {
+    make(prefix)?;
+    process::run(process::command("python3", ["-m", "venv"]).arg(prefix))?;
+    process::run(&mut process::command(prefix.join("bin/pip"), ["install", "--quiet", package]))?;
+    let file = prefix.join("bin").join(program);
+    if file.exists() { Ok(()) } else { bail!("pip did not make {}", file.display()) }
+}
