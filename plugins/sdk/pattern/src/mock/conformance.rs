@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 4 << 20;
 const COURSES: u64 = 24;
 
 /// Steps of a course that are looked at: a pattern that grows for ever shows it before.
-const STEPS_MAX: usize = 2_000;
+const STEPS_MAX: usize = 300;
 
 /// What the suite saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

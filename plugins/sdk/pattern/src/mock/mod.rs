@@ -243,6 +243,12 @@ impl MockRun {
         self.ask(P::step, false, serving)
     }
 
+    /// The run as a pattern would be shown it now, e.g. to show it to another host.
+    #[must_use]
+    pub fn view(&self) -> impl crate::host::View + '_ {
+        view::Served::new(self, Serving::default())
+    }
+
     fn ask(
         &self,
         entry: fn(&Run<'_>, &Decisions<'_>) -> Result<(), Fault>,
