@@ -41,8 +41,6 @@ fn run(id: &str, params: Value, world: MemoryWorld) -> PluginEvidence {
     let (evidence, _) = block.run_blocking(world, &call).expect("runs");
     assert_eq!(evidence.failure, None, "{id}");
     assert_eq!(evidence.denials, [], "{id} asks for no more than its manifest says");
-    // `--nocapture` shows what it costs.
-    eprintln!("{id}: {} KiB, {:?}", component.len() >> 10, evidence.bill);
     evidence
 }
 

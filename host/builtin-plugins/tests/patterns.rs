@@ -32,14 +32,12 @@ fn component(id: &str) -> (tempfile::TempDir, PatternComponent) {
 /// What the mock shows, as the driver would show it.
 fn run_view(run: &MockRun) -> Arc<RunView> {
     let shown = run.view();
-    let mut view = RunView {
-        run_id: shown.run_id(),
-        tick: shown.tick(),
-        now_ms: shown.now_ms(),
-        seed: shown.seed(),
-        params_json: shown.params_json(),
-        ..RunView::default()
-    };
+    let mut view = RunView::default();
+    view.run_id = shown.run_id();
+    view.tick = shown.tick();
+    view.now_ms = shown.now_ms();
+    view.seed = shown.seed();
+    view.params_json = shown.params_json();
     view.attrs = ["queue", "open-ended"]
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), shown.attr(key)?)))

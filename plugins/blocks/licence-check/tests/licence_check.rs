@@ -292,6 +292,25 @@ fn many_dependencies_stay_bounded() {
     assert!(outcome.summary().len() <= 300);
 }
 
+#[test]
+fn deep_nesting_is_refused() {
+    let deep = 200_000;
+    for (name, text) in [
+        ("Cargo.lock", format!("a = {}", "[".repeat(deep))),
+        ("Cargo.lock", format!("a = {}", "{a=".repeat(deep))),
+        ("Cargo.lock", format!("{}a = 1", "a.".repeat(deep))),
+        ("poetry.lock", format!("[{}a]", "a.".repeat(deep))),
+        ("package-lock.json", "[".repeat(deep)),
+        ("package-lock.json", r#"{"dependencies":{"a":"#.repeat(deep)),
+    ] {
+        let outcome = Mock::new().added(name, text).run::<LicenceCheck>();
+        assert_eq!(found(&outcome), [format!("unreadable {name}!")]);
+    }
+    let expression = format!("// SPDX-License-Identifier: {}MIT", "(".repeat(1_900));
+    let outcome = Mock::new().added("a.rs", expression).run::<LicenceCheck>();
+    assert_eq!(found(&outcome), ["invalid-licence a.rs"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -92,6 +92,9 @@ const HARMLESS: &[&str] = &[
 const STEMS: &[&str] =
     &["bearer ", "secret", "passw", "passphrase", "passcode", "pwd", "token", "key", "credential"];
 
+/// How far a name or value is followed. Longer ones are none, and a line can be full of beginnings.
+const REACH: usize = 1_002;
+
 /// Place of the stem that a value follows directly.
 const BEARER: usize = 0;
 
@@ -121,9 +124,10 @@ impl Assignments {
             let (shown, value) = if stem.pattern().as_usize() == BEARER {
                 ("bearer", bearer(line, stem.end()))
             } else {
-                let start =
-                    stem.start() - line[..stem.start()].iter().rev().take_while(|it| is_name(**it)).count();
-                let end = stem.end() + line[stem.end()..].iter().take_while(|it| is_name(**it)).count();
+                let start = stem.start()
+                    - line[..stem.start()].iter().rev().take(121).take_while(|it| is_name(**it)).count();
+                let end =
+                    stem.end() + line[stem.end()..].iter().take(121).take_while(|it| is_name(**it)).count();
                 until = end;
                 let name = line.get(start..end).filter(|name| name.len() <= 120);
                 let Some(shown) = name.and_then(telling_word) else { continue };
@@ -152,6 +156,7 @@ fn is_name(byte: u8) -> bool {
 fn bearer(line: &[u8], from: usize) -> Option<(usize, usize)> {
     let length = line[from..]
         .iter()
+        .take(REACH)
         .take_while(|byte| byte.is_ascii_alphanumeric() || b"._~+/=-".contains(byte))
         .count();
     (length >= 20).then_some((from, from + length))
@@ -225,7 +230,7 @@ fn value_after(line: &[u8], start: usize, end: usize, kind: FileKind) -> Option<
             at += 1;
             // A type stands between the name and the value.
             let assign = rest.iter().take(40).position(|byte| *byte == b'=');
-            let opens = rest.iter().position(|byte| is_quote(*byte)).unwrap_or(usize::MAX);
+            let opens = rest.iter().take(64).position(|byte| is_quote(*byte)).unwrap_or(usize::MAX);
             if let Some(assign) =
                 assign.filter(|assign| *assign < opens && !was_quoted && kind == FileKind::Code)
             {
@@ -243,20 +248,22 @@ fn value_after(line: &[u8], start: usize, end: usize, kind: FileKind) -> Option<
         .count();
     if let Some(quote) = line.get(at + lead).copied().filter(|byte| is_quote(*byte)) {
         let from = at + lead + 1;
-        let length = line[from..].iter().position(|byte| *byte == quote || *byte == b'\\')?;
+        let length = line[from..].iter().take(REACH).position(|byte| *byte == quote || *byte == b'\\')?;
         return Some((from, from + length));
     }
     if kind == FileKind::Settings {
-        let length =
-            line[at..].iter().position(|it| it.is_ascii_whitespace() || matches!(it, b';' | b',' | b'#'));
-        let length = length.unwrap_or(line.len() - at);
+        let length = line[at..]
+            .iter()
+            .take(REACH)
+            .position(|it| it.is_ascii_whitespace() || matches!(it, b';' | b',' | b'#'));
+        let length = length.unwrap_or((line.len() - at).min(REACH));
         return Some((at, at + length));
     }
     None
 }
 
 fn element(line: &[u8], from: usize) -> Option<(usize, usize)> {
-    let length = line[from..].iter().position(|byte| *byte == b'<')?;
+    let length = line[from..].iter().take(REACH).position(|byte| *byte == b'<')?;
     Some((from, from + length))
 }
 

@@ -213,7 +213,10 @@ impl Format {
             return None;
         }
         let rest = &line[body..];
-        let mut length = rest.iter().take(self.max + 1).take_while(|byte| self.charset.has(**byte)).count();
+        let mut length = match self.check {
+            Check::Jwt => jwt(rest)?,
+            _ => rest.iter().take(self.max + 1).take_while(|byte| self.charset.has(**byte)).count(),
+        };
         // A sentence may end right after it.
         while length > 0 && matches!(rest[length - 1], b'.' | b'-') {
             length -= 1;
@@ -223,8 +226,7 @@ impl Format {
         }
         let text = &rest[..length];
         let fits = match self.check {
-            Check::Plain => true,
-            Check::Jwt => is_jwt(text),
+            Check::Plain | Check::Jwt => true,
             Check::Contains(part) => text.windows(part.len()).any(|window| window == part.as_bytes()),
             Check::DotAt(place) => text.get(place) == Some(&b'.'),
             Check::UrlPassword => false,
@@ -246,11 +248,22 @@ fn is_start(before: &[u8]) -> bool {
     }
 }
 
-/// After `eyJ`: rest of the header, payload, signature.
-fn is_jwt(text: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = text.split(|byte| *byte == b'.').collect();
-    matches!(parts.as_slice(), [header, payload, signature, ..]
-        if header.len() >= 10 && payload.len() >= 10 && payload.starts_with(b"eyJ") && signature.len() >= 16)
+/// After `eyJ`: length of the rest of the header, payload and signature. Each part is looked at only when the one before
+/// fits, because a line can be full of beginnings.
+fn jwt(text: &[u8]) -> Option<usize> {
+    let part = |from: usize, max: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.iter().take(max).take_while(|byte| Charset::Base64Url.has(**byte)).count()
+    };
+    let is_dot = |at: usize| text.get(at) == Some(&b'.');
+    let header = part(0, 1_000);
+    let from = header + 1;
+    if header < 10 || !is_dot(header) || !text[from..].starts_with(b"eyJ") {
+        return None;
+    }
+    let payload = part(from, 8_000);
+    let signature = part(from + payload + 1, 2_000);
+    (payload >= 10 && is_dot(from + payload) && signature >= 16).then_some(from + payload + 1 + signature)
 }
 
 /// The password of `://user:password@host`.

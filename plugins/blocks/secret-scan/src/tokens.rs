@@ -137,7 +137,7 @@ pub(crate) const TOKENS: &[Token] = &[
     plain("linear-key", "lin_api_", Alnum, 40, 40),
     plain("doppler-token", "dp.pt.", Alnum, 40, 48),
     plain("age-secret-key", "AGE-SECRET-KEY-1", UpperAlnum, 58, 58),
-    Token { rule: "jwt", prefix: "eyJ", charset: Dotted, min: 40, max: 8_000, check: Check::Jwt },
+    Token { rule: "jwt", prefix: "eyJ", charset: Dotted, min: 40, max: 12_000, check: Check::Jwt },
     Token {
         rule: "url-password",
         prefix: "://",

@@ -211,6 +211,27 @@ fn a_token_in_a_line_of_megabytes_is_found_once() {
     }
 }
 
+#[test]
+fn a_file_full_of_beginnings_takes_linear_time() {
+    for part in [
+        "-eyJ",
+        " sk-ant-",
+        "://u:",
+        "-----BEGIN ",
+        "token=",
+        "eyJ.eyJ.",
+        "eyJaaaaaaaaaa.",
+        "password: \"",
+        "Bearer ",
+    ] {
+        let started = std::time::Instant::now();
+        let outcome = scan(Mock::new().added("a.yaml", part.repeat(300_000 / part.len())));
+        assert!(outcome.fault().is_none(), "{part}");
+        // About a second in a debug build; quadratic time would be a minute.
+        assert!(started.elapsed().as_secs() < 20, "{part}: {:?}", started.elapsed());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
