@@ -169,6 +169,9 @@ impl exec::HostCommand for CallState {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<exec::Outcome, Refusal>> {
         self.called(0)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let mut block = self.block.take().ok_or_else(|| {
             stop(Failure::HostError { problem: "a block function was called outside of a block".into() })
         })?;

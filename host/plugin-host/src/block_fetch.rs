@@ -91,6 +91,9 @@ impl fetch::HostResponse for CallState {
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, Refusal>> {
         self.called(0)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let view = self.table.get_mut(&this)?;
         let from = view.read;
         let to = from.saturating_add(limit as usize).min(view.response.body.len());
@@ -179,6 +182,9 @@ impl fetch::HostRequest for CallState {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Resource<ResponseView>, Refusal>> {
         self.called(0)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let mut block = self.block.take().ok_or_else(|| {
             stop(Failure::HostError { problem: "a block function was called outside of a block".into() })
         })?;

@@ -73,6 +73,9 @@ impl stage::HostInput for CallState {
         limit: u32,
     ) -> wasmtime::Result<Result<Vec<stage::Entry>, Refusal>> {
         self.called(prefix.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let block = self.block()?;
         let listing = match block.listing() {
             Ok(listing) => listing,
@@ -116,6 +119,9 @@ impl stage::HostInput for CallState {
         range: BytesRange,
     ) -> wasmtime::Result<Result<Vec<u8>, Refusal>> {
         self.called(path.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let block = self.block()?;
         if let Some(rule) = virtual_problem(&path) {
             return Ok(Err(block.refuse("read", &path, rule)));
@@ -158,6 +164,9 @@ impl stage::HostOutput for CallState {
         path: String,
     ) -> wasmtime::Result<Result<Resource<ArtifactWriter>, Refusal>> {
         self.called(path.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let block = self.block()?;
         if let Some(problem) = path_problem(&path) {
             return Ok(Err(block.refuse("write", &path, format!("the path {problem}"))));
@@ -209,6 +218,9 @@ impl stage::HostArtifactWriter for CallState {
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(data.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let writer = self.table.get(&this)?;
         let (id, path, closed) = (writer.id, writer.path.clone(), writer.closed);
         let block = self.block()?;
@@ -228,6 +240,9 @@ impl stage::HostArtifactWriter for CallState {
 
     fn commit(&mut self, this: Resource<ArtifactWriter>) -> wasmtime::Result<Result<String, Refusal>> {
         self.called(0)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let writer = self.table.get_mut(&this)?;
         let (id, path) = (writer.id, writer.path.clone());
         let closed = writer.closed.replace("the artifact was committed before");

@@ -3,6 +3,7 @@
 use wasmtime::component::Resource;
 
 use crate::{
+    bindings::adapter::pangolin::base::types::Refusal,
     failure::Failure,
     limits::Limits,
     state::{CallState, stop},
@@ -37,6 +38,15 @@ impl CallState {
             size: crossed.from_guest,
             cap: crossed.cap,
         }))
+    }
+
+    /// The refusal that a conformance suite wants for this call. Right after [`Self::called`].
+    pub(crate) fn forced(&self) -> Option<Refusal> {
+        (self.probe.refuse_call == Some(self.crossed.calls)).then(|| Refusal {
+            capability: "probe".into(),
+            subject: format!("call {}", self.crossed.calls),
+            reason: "the conformance suite refuses this call to see what the plugin makes of it".into(),
+        })
     }
 
     /// The end of a host function that answers: counts call, arguments and answer.

@@ -186,9 +186,9 @@ fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
     Some(ItemBrief { index, id: item.id().as_str().to_owned(), phase, attempts: item.attempts })
 }
 
-fn page(offset: u32, limit: u32, len: usize) -> std::ops::Range<usize> {
+fn page(offset: u32, limit: u32, most: usize, len: usize) -> std::ops::Range<usize> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(len);
-    let count = usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_MAX);
+    let count = usize::try_from(limit).unwrap_or(usize::MAX).min(most);
     start..start.saturating_add(count).min(len)
 }
 
@@ -231,9 +231,11 @@ impl HostRunView for CallState {
         offset: u32,
         limit: u32,
     ) -> wasmtime::Result<Vec<ItemBrief>> {
+        let most = self.probe.page_items.unwrap_or(PAGE_MAX).max(1);
         let view = &self.table.get(&this)?.view;
-        let range = page(offset, limit, view.items().len());
-        let value: Vec<ItemBrief> = range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect();
+        let range = page(offset, limit, most, view.items().len());
+        let value: Vec<ItemBrief> =
+            range.filter_map(|index| brief(view, u32::try_from(index).ok()?)).collect();
         self.answer(0, value)
     }
 
@@ -243,9 +245,11 @@ impl HostRunView for CallState {
         offset: u32,
         limit: u32,
     ) -> wasmtime::Result<Vec<ItemBrief>> {
+        let most = self.probe.page_items.unwrap_or(PAGE_MAX).max(1);
         let view = &self.table.get(&this)?.view;
-        let range = page(offset, limit, view.changed.len());
-        let value: Vec<ItemBrief> = view.changed[range].iter().filter_map(|index| brief(view, *index)).collect();
+        let range = page(offset, limit, most, view.changed.len());
+        let value: Vec<ItemBrief> =
+            view.changed[range].iter().filter_map(|index| brief(view, *index)).collect();
         self.answer(0, value)
     }
 
@@ -434,6 +438,9 @@ impl HostDecisions for CallState {
         spec: Resource<SpecDraft>,
     ) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(0)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let spec = self.table.delete(spec)?;
         let out = self.table.get_mut(&this)?;
         out.meter.take(spec.bytes)?;
@@ -474,6 +481,9 @@ impl HostDecisions for CallState {
     ) -> wasmtime::Result<Result<(), Refusal>> {
         let bytes = item.len() + after.len();
         self.called(bytes)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let out = self.table.get_mut(&this)?;
         out.meter.take(bytes)?;
         Ok(out.amend("order-after", &item).and_then(|waits| {
@@ -490,6 +500,9 @@ impl HostDecisions for CallState {
     ) -> wasmtime::Result<Result<(), Refusal>> {
         let bytes = item.len();
         self.called(bytes)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let out = self.table.get_mut(&this)?;
         out.meter.take(bytes)?;
         Ok(out.amend("hold-on-red", &item).map(|item| out.decisions.held.push(item)))

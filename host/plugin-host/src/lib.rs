@@ -44,9 +44,9 @@ mod ticker;
 mod wasi;
 
 pub use adapter::{AdapterComponent, AdapterTask, ExitInfo, attr};
-pub use block::{BLOCK_CONTRACT, BlockCall, BlockComponent};
 #[cfg(feature = "compile")]
 pub use block::BlockCode;
+pub use block::{BLOCK_CONTRACT, BlockCall, BlockComponent};
 pub use block_memory::MemoryWorld;
 pub use block_world::{
     ArtifactId, BlockWorld, ExecOutcome, ExecRequest, FetchRequest, FetchResponse, FileEntry, WorldError,
@@ -57,11 +57,11 @@ pub use compile::{COMPILE_COMMAND, CompileCommand, CompileLimits, Compiler};
 #[cfg(feature = "compile")]
 pub use compile_child::compile_main;
 pub use engine::{
-    Allocation, COMPONENT_BYTES_CEILING, COMPONENT_BYTES_MAX, HostOptions, PluginHost, Profile, engine_config,
-    engine_id, engine_name,
+    Allocation, COMPONENT_BYTES_CEILING, COMPONENT_BYTES_MAX, HostOptions, PluginHost, Profile,
+    engine_config, engine_id, engine_name,
 };
 pub use failure::{FAILURE_CODES, Failure, PluginError, Room};
-pub use limits::Limits;
+pub use limits::{Limits, Probe};
 pub use pattern::{PATTERN_CONTRACT, PatternComponent, StepOutcome};
 pub use policy::{BadOnFailure, OnFailure};
 pub use report::{AdapterReport, Channel, Denial, Outcome, OutcomeCode, ReportEvent};

@@ -38,6 +38,18 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Pieces (items, arguments, events) of one call.
     pub output_pieces: usize,
+    /// What a conformance suite makes harder than it is.
+    pub probe: Probe,
+}
+
+/// Difficulties that every plugin must take without a trap. The default makes none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// Most items per page, instead of the contract's bound.
+    pub page_items: Option<usize>,
+    /// The number, from 1, of the host call that is refused if its answer can be a refusal. [`crate::Bill::host_calls`]
+    /// says how many there are.
+    pub refuse_call: Option<u64>,
 }
 
 impl Limits {
@@ -59,6 +71,7 @@ impl Limits {
             log_lines: 1_000,
             output_bytes: 4 << 20,
             output_pieces: 10_000,
+            probe: Probe { page_items: None, refuse_call: None },
         }
     }
 

@@ -197,6 +197,9 @@ impl session::HostTaskView for CallState {
 impl session::HostLaunchPlan for CallState {
     fn program(&mut self, this: Resource<PlanDraft>, name: String) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(name.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         let draft = self.table.get_mut(&this)?;
         if let Err(refusal) = check_program(&name, draft.task.allowed_programs.as_deref()) {
             return Ok(Err(refusal));
@@ -222,6 +225,9 @@ impl session::HostLaunchPlan for CallState {
         value: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(key.len() + value.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         no_nul("env", &value)?;
         if let Err(refusal) = check_env_name(&key) {
             return Ok(Err(refusal));
@@ -240,6 +246,9 @@ impl session::HostLaunchPlan for CallState {
         secret: String,
     ) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(key.len() + secret.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         if let Err(refusal) = check_env_name(&key) {
             return Ok(Err(refusal));
         }
@@ -268,6 +277,9 @@ impl session::HostLaunchPlan for CallState {
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Refusal>> {
         self.called(path.len() + data.len())?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
         if let Err(refusal) = check_path(&path) {
             return Ok(Err(refusal));
         }

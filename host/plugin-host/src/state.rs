@@ -7,7 +7,7 @@ use crate::{
     bindings::adapter::pangolin::base::{log, types},
     crossing::Crossed,
     failure::{Failure, GUEST_TEXT_BYTES, Stop, clip},
-    limits::{Limiter, Limits},
+    limits::{Limiter, Limits, Probe},
 };
 
 /// Store data of one call.
@@ -19,6 +19,7 @@ pub(crate) struct CallState {
     plugin: String,
     log: LogBook,
     pub(crate) crossed: Crossed,
+    pub(crate) probe: Probe,
     /// The block that runs in this store, if one does.
     pub(crate) block: Option<Box<crate::block_state::BlockState>>,
 }
@@ -37,6 +38,7 @@ impl CallState {
             plugin,
             log: LogBook::new(limits),
             crossed: Crossed::new(limits),
+            probe: limits.probe,
             block: None,
         }
     }
