@@ -26,11 +26,21 @@ pub struct Failed {
     pub code: String,
     /// One sentence.
     pub message: String,
+    /// Fuel used until then.
+    pub fuel: u64,
+    /// Largest linear memory in bytes until then.
+    pub peak_memory: u64,
 }
 
 impl From<PluginError> for Failed {
     fn from(error: PluginError) -> Self {
-        Self { code: error.code().to_owned(), message: error.failure.to_string() }
+        let bill = error.call.as_ref().map(|call| call.bill);
+        Self {
+            code: error.code().to_owned(),
+            message: error.failure.to_string(),
+            fuel: bill.map_or(0, |bill| bill.fuel),
+            peak_memory: bill.map_or(0, |bill| bill.peak_memory_bytes),
+        }
     }
 }
 

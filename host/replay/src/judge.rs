@@ -70,13 +70,37 @@ pub(crate) fn judge(
             };
             Judged::Unrepeatable(format!("failed with {code} on the machine that recorded it; {here}"))
         }
-        (Some(before), Ok(answer)) => decided_now(before, answer, run),
         (Some(before), Err(failed)) if before.code == failed.code => Judged::Agrees,
+        (Some(before), now) if let Some(reason) = lower_limit(record, before, now) => {
+            Judged::Unrepeatable(reason)
+        }
+        (Some(before), Ok(answer)) => decided_now(before, answer, run),
         (Some(_), Err(failed)) if OF_THE_HOST.contains(&&*failed.code) => {
             Judged::NotExecuted(failed.message.clone())
         }
         (Some(before), Err(failed)) => Judged::Differs(failure(&was_failed(before), &now_failed(failed))),
     }
+}
+
+/// The plugin's manifest and its operator can lower the limits of the profile, and these are not in the record. What a
+/// step used is: with more than that it may well go on.
+fn lower_limit(
+    record: &DecisionRecord,
+    before: &PatternFailure,
+    now: Result<&Answer, &Failed>,
+) -> Option<String> {
+    let (fuel, memory) = match now {
+        Ok(answer) => (answer.fuel, answer.peak_memory),
+        Err(failed) => (failed.fuel, failed.peak_memory),
+    };
+    let (what, had, used) = match &*before.code {
+        "cpu-budget" => ("units of fuel", record.fuel, fuel),
+        "memory-limit" => ("bytes of memory", record.peak_memory, memory),
+        _ => return None,
+    };
+    (had > 0 && used > had).then(|| {
+        format!("failed with {} at {had} {what}, with the limits of the profile it uses {used}", before.code)
+    })
 }
 
 /// The component answers although a failure is recorded: then the engine must have refused the answer.

@@ -115,7 +115,7 @@ pub struct ReplayReport {
     pub steps: u64,
     /// Steps that were executed and decided, or failed, as recorded.
     pub agreed: u64,
-    /// Steps that are recorded as failed for a reason of the machine or the deployment: such a failure cannot be
+    /// Steps that are recorded as failed for a reason of the machine or the deployment (time, limits, names): such a failure cannot be
     /// repeated, so the replay says nothing about it.
     pub unrepeatable: u64,
     /// Executions that `pattern.moved` claims and that were repeated as well.

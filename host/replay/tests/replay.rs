@@ -345,6 +345,7 @@ async fn recorded_failures_must_happen_again() {
     }
     let claim = |code: &'static str| {
         move |record: &mut DecisionRecord| {
+            (record.fuel, record.peak_memory) = (20_000_000, 64 << 20);
             let (code, message) = (code.to_owned(), format!("{code}: so they say"));
             record.failure = Some(PatternFailure { code, message, policy: FailurePolicy::Open });
         }
@@ -360,6 +361,8 @@ async fn recorded_failures_must_happen_again() {
     // It decides, or fails otherwise.
     let report = lie("spawn 2", "guest-panic").await;
     assert_differs(&report, 1, None, "failure", ["it failed with guest-panic", "it decides"]);
+    let report = lie("spawn 2", "cpu-budget").await;
+    assert_differs(&report, 1, None, "failure", ["it failed with cpu-budget", "it decides"]);
     let report = lie("panic", "cpu-budget").await;
     assert_differs(&report, 1, None, "failure", ["it failed with cpu-budget", "it fails with guest-panic"]);
     // What is a machine's cannot be repeated; that is said, and it does not count as agreed.
@@ -369,6 +372,15 @@ async fn recorded_failures_must_happen_again() {
         assert!(report.notes[0].contains(code), "{report:#?}");
         assert!(render_replay(&report).contains("cannot be repeated"));
     }
+    // A lower limit than the profile's is not in the record either, but what was used is.
+    let mut run = begun(HOSTILE, "spawn 2").await;
+    run.record(hostile(), &Decisions::default(), |record| {
+        claim("cpu-budget")(record);
+        record.fuel = 1_000;
+    });
+    let report = replayed(&run.bundle(None)).await;
+    assert_eq!((report.verdict, report.unrepeatable), (ReplayVerdict::Agrees, 1), "{report:#?}");
+    assert!(report.notes[0].contains("at 1000 units of fuel"), "{report:#?}");
     // The engine did not take an answer: its limits are not in the record.
     let report = lie("spawn 2", "refused").await;
     assert_eq!((report.verdict, report.unrepeatable), (ReplayVerdict::Agrees, 1), "{report:#?}");
