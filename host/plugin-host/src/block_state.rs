@@ -45,7 +45,8 @@ pub(crate) struct BlockState {
     deadline: Instant,
     listing: Option<Listing>,
     verdict: Option<Verdict>,
-    evidence: BTreeMap<String, Value>,
+    /// Value and size by key.
+    evidence: BTreeMap<String, (Value, u64)>,
     evidence_bytes: u64,
     artifacts: BTreeMap<String, BlockArtifact>,
     artifact_bytes: u64,
@@ -170,7 +171,10 @@ impl BlockState {
             return Err(malformed("a key has 1 to 128 characters of a-z A-Z 0-9 - _ . /".to_owned()));
         }
         let size = (key.len() + json.len()) as u64;
-        let (total, cap) = (self.evidence_bytes.saturating_add(size), self.limits().evidence_bytes);
+        // A key that comes again is replaced.
+        let freed = self.evidence.get(&key).map_or(0, |(_, size)| *size);
+        let total = self.evidence_bytes.saturating_sub(freed).saturating_add(size);
+        let cap = self.limits().evidence_bytes;
         if total > cap {
             let what = "the evidence in bytes".to_owned();
             return Err(stop(Failure::OutputLimit { what, size: total, cap }));
@@ -182,7 +186,7 @@ impl BlockState {
         }
         let value = serde_json::from_str(json).map_err(|error| malformed(format!("not JSON: {error}")))?;
         self.evidence_bytes = total;
-        self.evidence.insert(key, sealable(value));
+        self.evidence.insert(key, (sealable(value), size));
         Ok(())
     }
 
@@ -254,7 +258,8 @@ impl BlockState {
     ) -> (PluginEvidence, Box<dyn BlockWorld>) {
         let mut evidence = blank(call, digest);
         evidence.verdict = self.verdict.take().filter(|_| failure.is_none());
-        evidence.evidence = std::mem::take(&mut self.evidence);
+        evidence.evidence =
+            std::mem::take(&mut self.evidence).into_iter().map(|(key, (value, _))| (key, value)).collect();
         evidence.artifacts = std::mem::take(&mut self.artifacts).into_values().collect();
         evidence.denials = std::mem::take(&mut self.denials)
             .into_iter()

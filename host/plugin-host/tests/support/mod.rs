@@ -34,7 +34,8 @@ pub(crate) fn shared_host() -> PluginHost {
 
 /// A host that compiles in a child, as the daemon does.
 pub(crate) fn host(dir: &Path, key: u8) -> PluginHost {
-    let options = HostOptions { compiler: Compiler::Child(compiler(COMPILE_COMMAND)), ..HostOptions::default() };
+    let options =
+        HostOptions { compiler: Compiler::Child(compiler(COMPILE_COMMAND)), ..HostOptions::default() };
     PluginHost::with_options(dir, CacheKey::from_bytes([key; 32]), options).unwrap()
 }
 
@@ -49,6 +50,16 @@ pub(crate) fn compiler(mode: &str) -> CompileCommand {
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// A kept component, e.g. `pattern/1.0.0-rust-static-dag.wasm`.
+pub(crate) fn kept(name: &str) -> Vec<u8> {
+    std::fs::read(repository().join("tests/corpus/plugins").join(name)).unwrap()
+}
+
+/// A pattern that decides nothing.
+pub(crate) fn good() -> Vec<u8> {
+    kept("pattern/1.0.0-rust-static-dag.wasm")
 }
 
 /// Builds a guest of `plugins/test-guests`.
@@ -76,7 +87,8 @@ pub(crate) fn guest(package: &str) -> Vec<u8> {
                 "--target-dir",
                 "target/guests",
             ])
-            .args(["-p", "pangolin-test-hostile", "-p", "pangolin-test-outside"])
+            .args(["-p", "pangolin-test-hostile", "-p", "pangolin-test-outside", "-p", "pangolin-test-block"])
+            .args(["-p", "pangolin-test-hostile-adapter"])
             .output()
             .expect("cargo starts");
         let log = String::from_utf8_lossy(&output.stderr);
@@ -96,4 +108,37 @@ pub(crate) fn task(adapter: &str, attrs: &[(&str, &str)]) -> AdapterTask {
         attrs: attrs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect::<BTreeMap<_, _>>(),
         ..AdapterTask::default()
     }
+}
+
+/// A component from a core module in text form, for one of our worlds: what no SDK would let an author write.
+pub(crate) fn component(core: &str, package: &str, world: &str) -> Vec<u8> {
+    let mut resolve = wit_parser::Resolve::default();
+    for folder in ["pangolin-base@1.0.0", package] {
+        resolve.push_dir(repository().join("wit").join(folder)).unwrap();
+    }
+    let (_, package) = resolve.packages.iter().last().unwrap();
+    let world = package.worlds[world];
+    let mut module = wat::parse_str(core).unwrap();
+    wit_component::embed_component_metadata(
+        &mut module,
+        &resolve,
+        world,
+        wit_component::StringEncoding::UTF8,
+    )
+    .unwrap();
+    wit_component::ComponentEncoder::default().module(&module).unwrap().validate(false).encode().unwrap()
+}
+
+/// A pattern whose `step` is `body` (two handles in, a result pointer out; the result is in `ok` when it gets there);
+/// `fields` are further fields of the module.
+pub(crate) fn pattern(fields: &str, body: &str) -> Vec<u8> {
+    let core = format!(
+        r#"(module
+            (import "pangolin:base/log@1.0.0" "emit" (func $emit (param i32 i32 i32)))
+            {fields}
+            (func (export "pangolin:pattern/decide@1.0.0#step") (param i32 i32) (result i32)
+              {body}
+              (i32.const 1024)))"#
+    );
+    component(&core, "pangolin-pattern@1.0.0", "pattern")
 }

@@ -4,7 +4,9 @@
 
 mod capture;
 mod confinement;
+mod guest;
 mod harness;
 mod lifecycle;
 mod overlay;
+mod plugins;
 mod secrecy;

@@ -1,4 +1,4 @@
-//! Compiles a block for a worker: `block_code <component.wasm> <code.out>` prints what the host would put into the
+//! Compiles a block for a worker: `pangolin-block-code <component.wasm> <code.out> <cache directory>` prints what the host would put into the
 //! envelope. For the tests of the worker, which itself must be built without the compiler.
 
 use std::{error::Error, io::Write as _, path::Path};
@@ -7,13 +7,12 @@ use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PluginHost};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [component, out] = args.as_slice() else {
-        return Err("usage: block_code <component.wasm> <code.out>".into());
+    let [component, out, cache] = args.as_slice() else {
+        return Err("usage: pangolin-block-code <component.wasm> <code.out> <cache directory>".into());
     };
     let wasm = std::fs::read(component)?;
-    let cache = tempfile::tempdir()?;
     let options = HostOptions { compiler: Compiler::InProcess, ..HostOptions::default() };
-    let host = PluginHost::with_options(&cache.path().join("aot"), CacheKey::from_bytes([7; 32]), options)?;
+    let host = PluginHost::with_options(Path::new(cache), CacheKey::from_bytes([7; 32]), options)?;
     let compiled = host.block_code(&wasm)?;
     // Others may be reading an earlier one.
     let temporary = format!("{out}.{}", std::process::id());
