@@ -3,8 +3,10 @@
 use std::{error::Error as StdError, io};
 
 use pangolin_core::validate::{Finding, Severity};
+use pangolin_plugin_source::SourceError;
 use pangolin_runtime::{
-    config::ConfigError, deployment::RuntimeError, patches::PatchesError, registry::RegistryError,
+    config::ConfigError, deployment::RuntimeError, patches::PatchesError, plugins::PluginsError,
+    registry::RegistryError,
 };
 
 use crate::{
@@ -135,11 +137,24 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
         Some(RuntimeError::NotFound { .. }) => *exit = Exit::NotFound,
         Some(RuntimeError::Config(inner)) => return classify(inner, exit, hints),
         Some(RuntimeError::Registry(inner)) => return classify(inner, exit, hints),
+        Some(RuntimeError::Plugins(inner)) => return classify(inner, exit, hints),
         Some(RuntimeError::Key(_) | RuntimeError::NoWorker(_)) => *exit = Exit::Usage,
         Some(RuntimeError::Backend { .. }) => {
             *exit = Exit::Usage;
             hints.push("pangolin doctor checks every executor".to_owned());
         }
+        _ => {}
+    }
+    match cause.downcast_ref() {
+        Some(PluginsError::Unknown { .. } | PluginsError::NotLocked { .. }) => *exit = Exit::NotFound,
+        Some(
+            PluginsError::Lock(_)
+            | PluginsError::Policy(_)
+            | PluginsError::ReservedId { .. }
+            | PluginsError::GrantExists { .. }
+            | PluginsError::Source(SourceError::Invalid { .. } | SourceError::NeedsDigest { .. }),
+        ) => *exit = Exit::Usage,
+        Some(PluginsError::Config(inner)) => return classify(inner, exit, hints),
         _ => {}
     }
     if let Some(error) = cause.downcast_ref::<ConfigError>() {

@@ -111,6 +111,11 @@ impl Printer {
         self.json
     }
 
+    /// `--quiet` was given.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// stdout is a terminal.
     pub(crate) const fn is_terminal(&self) -> bool {
         self.stdout_terminal
@@ -187,6 +192,15 @@ impl Printer {
 
     /// Shows `what` on stderr while the work lasts more than a second. Only on a terminal.
     pub(crate) async fn progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        self.progress_of(|| what.to_owned(), work).await
+    }
+
+    /// The same for work that says how far it is.
+    pub(crate) async fn progress_of<T>(
+        &self,
+        what: impl Fn() -> String,
+        work: impl Future<Output = T>,
+    ) -> T {
         if self.quiet || !self.stderr_terminal {
             return work.await;
         }
@@ -196,7 +210,7 @@ impl Printer {
             let mut seconds = 1_u64;
             loop {
                 shown.set(true);
-                self.stderr(&format!("\r\x1b[2K{what} … {seconds} s"));
+                self.stderr(&format!("\r\x1b[2K{} … {seconds} s", what()));
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 seconds += 1;
             }

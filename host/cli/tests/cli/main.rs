@@ -5,3 +5,4 @@
 mod deployment;
 mod harness;
 mod offline;
+mod plugins;

@@ -172,16 +172,20 @@ pub struct Rebuilt {
 }
 
 impl Plugins {
-    /// Brings every locked plugin to this machine, if it is not here undamaged, and compiles all of them and the
-    /// built-in ones into the cache. Blocking, up to minutes.
+    /// Brings locked plugins to this machine, if they are not here undamaged, and compiles them and the built-in
+    /// ones into the cache. Only those named in `ids`, or all when it is empty. Blocking, up to minutes.
     ///
     /// # Errors
-    /// [`PluginsError::Lock`]; what is wrong with one plugin is in its line.
-    pub fn rebuild(self: &Arc<Self>) -> Result<Vec<Rebuilt>, PluginsError> {
+    /// [`PluginsError::Lock`], [`PluginsError::NotLocked`]; what is wrong with one plugin is in its line.
+    pub fn rebuild(self: &Arc<Self>, ids: &[String]) -> Result<Vec<Rebuilt>, PluginsError> {
         let lock = Lock::read(&self.config.root())?;
+        let known: Vec<_> = Kind::ALL.into_iter().flat_map(|kind| known_ids(kind, &lock)).collect();
+        if let Some(id) = ids.iter().find(|id| !known.contains(id)) {
+            return Err(PluginsError::NotLocked { id: id.clone() });
+        }
         let mut done = Vec::new();
         for kind in Kind::ALL {
-            for id in known_ids(kind, &lock) {
+            for id in known_ids(kind, &lock).into_iter().filter(|id| ids.is_empty() || ids.contains(id)) {
                 let mut line = Rebuilt { id: id.clone(), kind, fetched: false, code: None, problem: None };
                 match self.rebuild_one(kind, &id, lock.get(&id), &mut line.fetched) {
                     Ok(from) => line.code = Some(from),
