@@ -1,9 +1,11 @@
 //! Compiled components on disk. Loading native code is trusting it, so every file carries a MAC under the key of
 //! this installation. A file that does not fit (other engine, other bytes, wrong MAC) is rebuilt, never run.
 //!
-//! Format of a file `<component sha256>-<profile>-<engine>.aot`: 8 bytes magic, 32 bytes HMAC-SHA256, native code.
-//! The MAC covers the magic, engine version, profile id and target (as one digest), the component's digest and the
-//! code. Files are written beside their place and renamed, so any number of processes may share a directory.
+//! Format of a file `<component sha256>-<profile>-<engine>.aot`: 8 bytes magic, 32 bytes digest of the settings, 32
+//! bytes HMAC-SHA256, native code. The MAC covers the magic, engine version, profile id and target (as one digest), the
+//! settings, the component's digest and the code. The engine itself does not notice every setting that differs (NaN
+//! canonicalisation, for one), so a host with a compiler compares the digest of all of them; one without cannot compute
+//! it and relies on the profile id, which the release tests tie to the settings. Files are written beside their place and renamed, so any number of processes may share a directory.
 
 use std::{
     fs::{self, OpenOptions},
@@ -28,7 +30,7 @@ use crate::{
     failure::Failure,
 };
 
-const MAGIC: &[u8; 8] = b"PNGAOT2\n";
+const MAGIC: &[u8; 8] = b"PNGAOT3\n";
 const MAC_BYTES: usize = 32;
 
 /// Largest file in bytes.
@@ -159,13 +161,14 @@ impl Cache {
     ) -> Result<(Component, LoadedFrom), Failure> {
         let path = self.dir.join(format!("{}-{}", digest.hex(), suffix(profile)));
         let mac = self.mac(profile, digest);
+        let settings = settings(engine);
         let mut from = LoadedFrom::Compiled;
-        if let Some(component) = stored(&path, engine, &mac, &mut from) {
+        if let Some(component) = stored(&path, engine, settings, &mac, &mut from) {
             return Ok((component, LoadedFrom::Cache));
         }
         let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread or process may have been first.
-        if let Some(component) = stored(&path, engine, &mac, &mut LoadedFrom::Compiled) {
+        if let Some(component) = stored(&path, engine, settings, &mac, &mut LoadedFrom::Compiled) {
             return Ok((component, LoadedFrom::Cache));
         }
         let code = self.compile(engine, profile, wasm)?;
@@ -173,20 +176,25 @@ impl Cache {
         let component = deserialize(engine, &code).map_err(|error| {
             not_compiled(profile, format!("its native code does not load: {error}"), REBUILD)
         })?;
-        if let Err(error) = store(&path, mac, &code) {
+        if let Err(error) = store(&path, settings.unwrap_or(NO_SETTINGS), mac, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be cached");
         }
         Ok((component, from))
     }
 
-    #[cfg_attr(not(feature = "compile"), expect(unused_variables, reason = "for the compiler in this process"))]
+    #[cfg_attr(
+        not(feature = "compile"),
+        expect(unused_variables, reason = "for the compiler in this process")
+    )]
     fn compile(&self, engine: &Engine, profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
         match &self.compiler {
             Compiler::Child(command) => compile::in_child(command, profile, wasm, &self.dir),
             #[cfg(feature = "compile")]
-            Compiler::InProcess => crate::compile_child::compile_with(engine, wasm).map_err(|(_, problem)| {
-                not_compiled(profile, problem, "check the file with `wasm-tools validate`")
-            }),
+            Compiler::InProcess => {
+                crate::compile_child::compile_with(engine, wasm).map_err(|(_, problem)| {
+                    not_compiled(profile, problem, "check the file with `wasm-tools validate`")
+                })
+            }
             Compiler::Never => {
                 let problem = "it is not in the cache and this program does not compile".to_owned();
                 Err(not_compiled(profile, problem, REBUILD))
@@ -207,7 +215,11 @@ impl Cache {
             let name = name.to_string_lossy();
             // Somebody else may sweep too.
             let Ok(metadata) = entry.metadata() else { continue };
-            let old = metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > TEMPORARY_AGE);
+            let old = metadata
+                .modified()
+                .ok()
+                .and_then(|at| at.elapsed().ok())
+                .is_some_and(|age| age > TEMPORARY_AGE);
             let stale = match name.rsplit_once('.') {
                 Some((_, "aot")) => !current.iter().any(|suffix| name.ends_with(suffix.as_str())),
                 Some((_, "tmp")) => old,
@@ -253,9 +265,15 @@ fn engine_identity(profile: Profile) -> Digest {
 }
 
 /// The component in an authentic file; notes in `from` when there is one that is not good.
-fn stored(path: &Path, engine: &Engine, mac: &Hmac<Sha256>, from: &mut LoadedFrom) -> Option<Component> {
+fn stored(
+    path: &Path,
+    engine: &Engine,
+    settings: Option<Digest>,
+    mac: &Hmac<Sha256>,
+    from: &mut LoadedFrom,
+) -> Option<Component> {
     match read(path) {
-        Ok(file) => match load(engine, mac.clone(), &file) {
+        Ok(file) => match load(engine, settings, mac.clone(), &file) {
             Ok(component) => return Some(component),
             Err(reason) => {
                 tracing::warn!(path = %path.display(), reason, "compiled plugin is rebuilt");
@@ -280,11 +298,48 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn load(engine: &Engine, mut mac: Hmac<Sha256>, file: &[u8]) -> Result<Component, String> {
+/// Stored by a program that cannot compute it. It is nobody's digest, so who can compute it rebuilds.
+const NO_SETTINGS: Digest = Digest::from_bytes([0; 32]);
+
+/// Everything that decides about native code, as a digest; `None` without a compiler.
+#[cfg(feature = "compile")]
+fn settings(engine: &Engine) -> Option<Digest> {
+    use std::hash::{Hash as _, Hasher};
+    struct Sink(Vec<u8>);
+    impl Hasher for Sink {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+        fn finish(&self) -> u64 {
+            // Only the bytes are used.
+            0
+        }
+    }
+    let mut sink = Sink(Vec::new());
+    engine.precompile_compatibility_hash().hash(&mut sink);
+    Some(Digest::of(&sink.0))
+}
+
+#[cfg(not(feature = "compile"))]
+fn settings(_: &Engine) -> Option<Digest> {
+    None
+}
+
+fn load(
+    engine: &Engine,
+    settings: Option<Digest>,
+    mut mac: Hmac<Sha256>,
+    file: &[u8],
+) -> Result<Component, String> {
     let rest = file.strip_prefix(MAGIC).ok_or("not a cache file")?;
+    let (found, rest) = rest.split_at_checked(32).ok_or("file is too short")?;
     let (tag, code) = rest.split_at_checked(MAC_BYTES).ok_or("file is too short")?;
+    mac.update(found);
     mac.update(code);
     mac.verify_slice(tag).map_err(|_| "its MAC does not match: it was not written by this installation")?;
+    if settings.is_some_and(|settings| settings.as_bytes() != found) {
+        return Err("it was compiled with other settings".into());
+    }
     deserialize(engine, code)
 }
 
@@ -298,11 +353,13 @@ fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
-fn store(path: &Path, mut mac: Hmac<Sha256>, code: &[u8]) -> io::Result<()> {
+fn store(path: &Path, settings: Digest, mut mac: Hmac<Sha256>, code: &[u8]) -> io::Result<()> {
+    mac.update(settings.as_bytes());
     mac.update(code);
     let tag = mac.finalize().into_bytes();
     let temporary = temporary_name(path);
-    let written = write_new(&temporary, &[MAGIC, &tag, code]).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, &[MAGIC, settings.as_bytes(), &tag, code])
+        .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -246,3 +246,58 @@ impl Call {
 async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     tokio::time::timeout(limit, future).await.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+    use std::time::{Duration, Instant};
+
+    use pangolin_core::ids::Digest;
+    use wasmtime::component::{Component, Linker};
+
+    use super::Call;
+    use crate::{CacheKey, Failure, Limits, PluginHost, Profile, engine_config, state::CallState};
+
+    /// No contract has a host function that waits, so the engine is asked directly.
+    #[cfg(feature = "compile")]
+    #[tokio::test]
+    async fn a_host_function_that_never_answers_meets_the_outer_timeout() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = PluginHost::new(dir.path(), CacheKey::from_bytes([1; 32])).unwrap();
+        let engine = wasmtime::Engine::new(&engine_config(Profile::Effect)).unwrap();
+        let text = r#"(component
+            (import "wait" (func $wait))
+            (core func $lowered (canon lower (func $wait)))
+            (core module $m (import "" "wait" (func $wait)) (func (export "run") (call $wait)))
+            (core instance $i (instantiate $m (with "" (instance (export "wait" (func $lowered))))))
+            (func (export "run") (canon lift (core func $i "run"))))"#;
+        let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let mut linker: Linker<CallState> = Linker::new(&engine);
+        linker
+            .root()
+            .func_wrap_async("wait", |_, (): ()| {
+                Box::new(async {
+                    std::future::pending::<()>().await;
+                    Ok(())
+                })
+            })
+            .unwrap();
+        let limits = Limits { wall: Duration::from_millis(50), ..Limits::effect() };
+        let mut call = Call::new(&engine, Digest::of(b"x"), &limits, 0, None).unwrap();
+        let started = Instant::now();
+        let error = call
+            .run(&host, async |store| {
+                let instance = linker.instantiate_async(&mut *store, &component).await?;
+                let run = instance.get_typed_func::<(), ()>(&mut *store, "run")?;
+                run.call_async(&mut *store, ()).await
+            })
+            .await
+            .unwrap_err();
+        match error.failure {
+            Failure::Deadline { ran_ms, limit_ms: 50 } => assert!(ran_ms >= 50, "{ran_ms}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
+}

@@ -145,7 +145,8 @@ pub(crate) fn in_child(
     let host_error = |what: &str, error: &dyn std::fmt::Display| Failure::HostError {
         problem: format!("{what} {}: {error}", command.program.display()),
     };
-    let dir = EmptyDir::make(scratch).map_err(|error| host_error("no directory for the plugin compiler", &error))?;
+    let dir = EmptyDir::make(scratch)
+        .map_err(|error| host_error("no directory for the plugin compiler", &error))?;
     let child = Command::new(&command.program)
         .args(&command.arguments)
         .args([profile.name(), &memory.to_string(), &cpu.to_string()])

@@ -44,12 +44,13 @@ type Problem = (u8, String);
 
 fn compile(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Problem> {
     let usage = || (EXIT_USAGE, "the plugin compiler is started by the plugin host only".to_owned());
-    let arguments: Vec<String> =
-        arguments.into_iter().map(|word| word.into_string().map_err(|_| usage())).collect::<Result<_, _>>()?;
+    let arguments: Vec<String> = arguments
+        .into_iter()
+        .map(|word| word.into_string().map_err(|_| usage()))
+        .collect::<Result<_, _>>()?;
     let [profile, memory, cpu] = arguments.as_slice() else { return Err(usage()) };
     let profile = Profile::from_name(profile).ok_or_else(usage)?;
-    let (memory, cpu): (u64, u64) =
-        (memory.parse().map_err(|_| usage())?, cpu.parse().map_err(|_| usage())?);
+    let (memory, cpu): (u64, u64) = (memory.parse().map_err(|_| usage())?, cpu.parse().map_err(|_| usage())?);
     take_limits(memory, cpu).map_err(|error| (EXIT_SETUP, format!("cannot take limits: {error}")))?;
 
     let mut wasm = Vec::new();
@@ -87,9 +88,11 @@ fn native_code(profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Problem> {
     compile_with(&engine, wasm)
 }
 
-/// Validates as a whole, with all proposals that are off, before the first function is compiled.
+/// Validates as a whole before the first function is compiled. What the engine's own glue needs (several memories in one
+/// module) is still nothing for a plugin's modules.
 pub(crate) fn compile_with(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Problem> {
-    wasmparser::Validator::new_with_features(engine.get_wasm_features())
+    let features = engine.get_wasm_features().difference(wasmtime::WasmFeatures::MULTI_MEMORY);
+    wasmparser::Validator::new_with_features(features)
         .validate_all(wasm)
         .map_err(|error| (EXIT_INVALID, format!("not a valid component: {error}")))?;
     engine.precompile_component(wasm).map_err(|error| (EXIT_INVALID, format!("{error:#}")))

@@ -83,11 +83,8 @@ pub fn engine_name(profile: Profile) -> String {
 
 /// What native code is made for: the processor family's baseline, whatever the building machine has beyond it. A file
 /// compiled here then runs on every other machine of the family.
-pub(crate) const TARGET: &str = if cfg!(target_arch = "aarch64") {
-    "aarch64-unknown-linux-gnu"
-} else {
-    "x86_64-unknown-linux-gnu"
-};
+pub(crate) const TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
 
 /// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
 /// anyway; what is listed here stays off when another crate's features bring it back. Several memories stay on: the
@@ -254,13 +251,15 @@ impl PluginHost {
         };
         let (pure, effect, allocation) = match options.allocation {
             #[cfg(feature = "pool")]
-            Allocation::Pool { calls } => match (pooled(Profile::Pure, calls), pooled(Profile::Effect, calls)) {
-                (Ok(pure), Ok(effect)) => (pure, effect, options.allocation),
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::warn!(calls, error = %format!("{error:#}"), "no address space for a pool of plugin memory; memory is taken per call");
-                    (on_demand(Profile::Pure)?, on_demand(Profile::Effect)?, Allocation::OnDemand)
+            Allocation::Pool { calls } => {
+                match (pooled(Profile::Pure, calls), pooled(Profile::Effect, calls)) {
+                    (Ok(pure), Ok(effect)) => (pure, effect, options.allocation),
+                    (Err(error), _) | (_, Err(error)) => {
+                        tracing::warn!(calls, error = %format!("{error:#}"), "no address space for a pool of plugin memory; memory is taken per call");
+                        (on_demand(Profile::Pure)?, on_demand(Profile::Effect)?, Allocation::OnDemand)
+                    }
                 }
-            },
+            }
             Allocation::OnDemand => {
                 (on_demand(Profile::Pure)?, on_demand(Profile::Effect)?, Allocation::OnDemand)
             }

@@ -19,7 +19,9 @@ pub enum OnFailure {
 
 /// A text that is no [`OnFailure`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("on-failure {0:?} is none of `closed`, `open` or `builtin:<id>` (id: lower-case letters, digits and `-`)")]
+#[error(
+    "on-failure {0:?} is none of `closed`, `open` or `builtin:<id>` (id: lower-case letters, digits and `-`)"
+)]
 pub struct BadOnFailure(pub String);
 
 impl FromStr for OnFailure {

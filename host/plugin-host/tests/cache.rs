@@ -12,13 +12,13 @@ use std::{
 
 use pangolin_plugin_host::{COMPILE_COMMAND, CacheKey, Compiler, HostOptions, LoadedFrom, PluginHost};
 
-fn component() -> &'static [u8] {
-    pangolin_builtin_plugins::pattern("static-dag").unwrap()
+fn component() -> Vec<u8> {
+    support::good()
 }
 
 fn load(dir: &Path, key: u8) -> LoadedFrom {
     let host = support::host(dir, key);
-    host.load_pattern(component()).unwrap().loaded_from()
+    host.load_pattern(&component()).unwrap().loaded_from()
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -35,7 +35,7 @@ async fn the_second_load_comes_from_the_cache_and_works() {
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(file(&dir)).unwrap().permissions().mode() & 0o777, 0o600);
     let host = support::host(&dir, 1);
-    let pattern = host.load_pattern(component()).unwrap();
+    let pattern = host.load_pattern(&component()).unwrap();
     assert_eq!(pattern.loaded_from(), LoadedFrom::Cache);
     assert_eq!(pattern.step(&Default::default()).await.unwrap().decisions, Default::default());
 }
@@ -46,15 +46,15 @@ fn one_changed_byte_anywhere_means_rebuild() {
     assert_eq!(load(dir.path(), 1), LoadedFrom::Compiled);
     let path = file(dir.path());
     let good = fs::read(&path).unwrap();
-    // Magic, MAC, first, middle and last byte of the code.
-    for at in [0, 8, 39, 40, good.len() / 2, good.len() - 1] {
+    // Magic, settings, MAC, first, middle and last byte of the code.
+    for at in [0, 8, 39, 40, 71, 72, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 1;
         fs::write(&path, &bad).unwrap();
         assert_eq!(load(dir.path(), 1), LoadedFrom::Rebuilt, "byte {at}");
         assert_eq!(load(dir.path(), 1), LoadedFrom::Cache, "byte {at}");
     }
-    for length in [0, 7, 39, good.len() - 1] {
+    for length in [0, 7, 39, 71, good.len() - 1] {
         fs::write(&path, &good[..length]).unwrap();
         assert_eq!(load(dir.path(), 1), LoadedFrom::Rebuilt, "length {length}");
     }
@@ -71,7 +71,7 @@ fn a_file_of_another_installation_is_rebuilt() {
 fn code_of_another_component_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let host = support::host(dir.path(), 1);
-    host.load_pattern(component()).unwrap();
+    host.load_pattern(&component()).unwrap();
     let authentic = fs::read(file(dir.path())).unwrap();
     fs::remove_file(file(dir.path())).unwrap();
     host.load_adapter(pangolin_builtin_plugins::adapter("command").unwrap()).unwrap();
@@ -100,7 +100,7 @@ fn the_key_is_made_once_and_only_taken_when_private() {
             ..HostOptions::default()
         };
         let host = PluginHost::with_options(&dir.path().join("cache"), key, options).unwrap();
-        let from = host.load_pattern(component()).unwrap().loaded_from();
+        let from = host.load_pattern(&component()).unwrap().loaded_from();
         assert_eq!(from, if index == 0 { LoadedFrom::Compiled } else { LoadedFrom::Cache });
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();

@@ -11,8 +11,8 @@ use pangolin_plugin_host::{
     PluginHost, Profile, engine_id,
 };
 
-fn static_dag() -> &'static [u8] {
-    pangolin_builtin_plugins::pattern("static-dag").unwrap()
+fn static_dag() -> Vec<u8> {
+    support::good()
 }
 
 fn host(dir: &Path, compiler: Compiler) -> PluginHost {
@@ -24,10 +24,10 @@ fn host(dir: &Path, compiler: Compiler) -> PluginHost {
 fn failure(mode: &str, limits: CompileLimits) -> Failure {
     let dir = tempfile::tempdir().unwrap();
     let bad = CompileCommand { limits, ..support::compiler(mode) };
-    let failure = host(dir.path(), Compiler::Child(bad)).load_pattern(static_dag()).err().unwrap().failure;
+    let failure = host(dir.path(), Compiler::Child(bad)).load_pattern(&static_dag()).err().unwrap().failure;
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left in the cache: {failure}");
     let good = host(dir.path(), Compiler::Child(support::compiler(COMPILE_COMMAND)));
-    assert_eq!(good.load_pattern(static_dag()).unwrap().loaded_from(), LoadedFrom::Compiled);
+    assert_eq!(good.load_pattern(&static_dag()).unwrap().loaded_from(), LoadedFrom::Compiled);
     failure
 }
 
@@ -79,7 +79,10 @@ fn a_compiler_that_crashes() {
 fn too_much_native_code() {
     let limits = CompileLimits { code_bytes: 100_000, ..CompileLimits::default() };
     check(&failure("flood", limits), &["larger than 100000 bytes"]);
-    check(&failure(COMPILE_COMMAND, CompileLimits { code_bytes: 1_000, ..limits }), &["larger than 1000 bytes"]);
+    check(
+        &failure(COMPILE_COMMAND, CompileLimits { code_bytes: 1_000, ..limits }),
+        &["larger than 1000 bytes"],
+    );
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn a_program_that_is_no_compiler_is_a_host_error() {
     }
     let dir = tempfile::tempdir().unwrap();
     let missing = CompileCommand { program: "/does/not/exist".into(), ..support::compiler("x") };
-    let error = host(dir.path(), Compiler::Child(missing)).load_pattern(static_dag()).err().unwrap();
+    let error = host(dir.path(), Compiler::Child(missing)).load_pattern(&static_dag()).err().unwrap();
     assert_eq!(error.code(), "host-error");
     assert!(error.to_string().contains("/does/not/exist"), "{error}");
 }
@@ -110,19 +113,19 @@ fn a_program_that_is_no_compiler_is_a_host_error() {
 fn who_never_compiles_takes_what_is_in_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let lambda = || host(dir.path(), Compiler::Never);
-    let failure = lambda().load_pattern(static_dag()).err().unwrap().failure;
+    let failure = lambda().load_pattern(&static_dag()).err().unwrap().failure;
     check(&failure, &["does not compile", "pangolin plugin rebuild"]);
     let control = host(dir.path(), Compiler::Child(support::compiler(COMPILE_COMMAND)));
-    assert_eq!(control.rebuild(Profile::Pure, static_dag()).unwrap(), LoadedFrom::Compiled);
-    assert_eq!(control.rebuild(Profile::Pure, static_dag()).unwrap(), LoadedFrom::Cache);
-    assert_eq!(lambda().load_pattern(static_dag()).unwrap().loaded_from(), LoadedFrom::Cache);
+    assert_eq!(control.rebuild(Profile::Pure, &static_dag()).unwrap(), LoadedFrom::Compiled);
+    assert_eq!(control.rebuild(Profile::Pure, &static_dag()).unwrap(), LoadedFrom::Cache);
+    assert_eq!(lambda().load_pattern(&static_dag()).unwrap().loaded_from(), LoadedFrom::Cache);
 }
 
 #[test]
 fn both_ways_to_compile_give_the_same_code() {
     let code = |compiler| {
         let dir = tempfile::tempdir().unwrap();
-        host(dir.path(), compiler).load_pattern(static_dag()).unwrap();
+        host(dir.path(), compiler).load_pattern(&static_dag()).unwrap();
         let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         std::fs::read(file).unwrap()
     };
@@ -134,8 +137,9 @@ fn loading_at_the_same_time_compiles_once() {
     let dir = tempfile::tempdir().unwrap();
     let shared = host(dir.path(), Compiler::Child(support::compiler(COMPILE_COMMAND)));
     let mut from: Vec<LoadedFrom> = std::thread::scope(|scope| {
-        let loads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| shared.load_pattern(static_dag()).unwrap().loaded_from())).collect();
+        let loads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| shared.load_pattern(&static_dag()).unwrap().loaded_from()))
+            .collect();
         loads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     from.sort_by_key(|from| *from == LoadedFrom::Cache);

@@ -225,7 +225,7 @@ fn a_component_of_another_world_is_a_mismatch() {
 #[tokio::test]
 async fn the_static_pattern_decides_nothing() {
     let host = support::shared_host();
-    let pattern = host.load_pattern(pangolin_builtin_plugins::pattern("static-dag").unwrap()).unwrap();
+    let pattern = host.load_pattern(&support::good()).unwrap();
     assert!(!pattern.has_planner());
     assert_eq!(pattern.plan(&view("{}", 1)).await.unwrap(), None);
     let outcome = pattern.step(&view("{}", 1)).await.unwrap();
