@@ -3,7 +3,7 @@
 //! A step has no memory, and a run of many maps has a step for nearly every one of them. So the outputs of the splitter
 //! are only read when something may be due: at its end, when maps are still to be added, and when no map is open.
 
-use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemSpec, Phase, Run, bad_config};
+use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemBrief, ItemSpec, Phase, Run, bad_config};
 use serde_json::Value;
 
 use crate::{
@@ -11,11 +11,21 @@ use crate::{
     ids::{MAP, REDUCE, map_id},
 };
 
-/// Most maps that one step adds. The host takes 10,000 pieces and 4 MiB per step; the rest follows when these have ended.
-const MAPS_PER_STEP: usize = 9_000;
+/// Maps that one step adds to a small run. The fuel of a step grows with the run, and so does what it may add.
+const MAPS_PER_STEP: u32 = 1_000;
 
-/// Most bytes of maps that one step adds.
+/// Most maps that one step adds. The host takes 10,000 pieces per step.
+const MAPS_PER_STEP_MAX: u32 = 9_000;
+
+/// Most bytes of maps that one step adds. The host takes 4 MiB per step.
 const BYTES_PER_STEP: usize = 3 << 20;
+
+/// With fewer items waiting than this, the next maps are added.
+const FEW: u32 = 200;
+
+/// Input of the last map of a step when more are to follow, so that a later step sees that without asking for all
+/// outputs.
+const MORE: &str = "mapReduceMore";
 
 /// Most failed maps that an explanation names.
 const NAMED_MAX: usize = 10;
@@ -43,7 +53,7 @@ pub(crate) fn follow(
         }
         Phase::Succeeded => {}
     }
-    if run.find(REDUCE).is_some() || is_waiting_for_maps(run, splitter) {
+    if run.find(REDUCE).is_some() || !is_due(run, splitter) {
         return Ok(());
     }
     let mut findings = Vec::new();
@@ -59,13 +69,24 @@ pub(crate) fn follow(
     if keys.is_empty() {
         return empty(run, splitter, &config, out);
     }
-    let ids: Vec<String> = keys.iter().enumerate().map(|(position, key)| map_id(key, position)).collect();
     // Maps are added in order, so what is there is a beginning.
-    let added = ids.partition_point(|id| run.find(id).is_some());
-    if added < ids.len() {
-        return add_maps(run, splitter, &config, &keys, &ids, added, out);
+    let (mut added, mut left) = (0, keys.len());
+    while left > 0 {
+        let middle = added + left / 2;
+        if run.find(&map_id(&keys[middle], middle)).is_some() {
+            left -= middle + 1 - added;
+            added = middle + 1;
+        } else {
+            left = middle - added;
+        }
     }
-    reduce(run, splitter, &config, &keys, &ids, out)
+    if added < keys.len() {
+        return add_maps(run, splitter, &config, &keys, added, out);
+    }
+    if is_open(run, splitter) {
+        return Ok(());
+    }
+    reduce(run, splitter, &config, &keys, out)
 }
 
 /// Nothing more will follow, unless a producer may still bring a splitter.
@@ -76,23 +97,32 @@ fn finish(run: &Run<'_>, out: &Decisions<'_>) -> core::result::Result<(), Fault>
     Ok(())
 }
 
-/// Whether all maps are there and one of them is open. Looks from the end: maps start in order, so while many are open
-/// the last one is.
-fn is_waiting_for_maps(run: &Run<'_>, splitter: &Item<'_>) -> bool {
+/// The maps of a splitter, from the last to the first.
+fn maps<'r>(run: &Run<'r>, splitter: &Item<'_>) -> impl Iterator<Item = ItemBrief> + use<'r> {
+    let (run, splitter) = (*run, splitter.index());
+    let belongs = move |index| run.item(index).is_some_and(|item| item.depends_on().contains(&splitter));
+    // Maps are behind their splitter.
+    let behind = run.items_from_end().take_while(move |brief| brief.index > splitter);
+    behind.filter(move |brief| brief.id.starts_with(MAP) && belongs(brief.index))
+}
+
+/// Whether a map is open. Looks from the end: maps start in order, so while many are open the last one is.
+fn is_open(run: &Run<'_>, splitter: &Item<'_>) -> bool {
+    run.open() > 0 && maps(run, splitter).any(|map| !map.has_ended())
+}
+
+/// Whether there may be something to add: no maps yet, more maps when few items wait, or the reduce when no map is open.
+fn is_due(run: &Run<'_>, splitter: &Item<'_>) -> bool {
     if run.open() == 0 {
-        return false;
+        return true;
     }
-    let belongs = |index| run.item(index).is_some_and(|item| item.depends_on().contains(&splitter.index()));
-    for brief in run.items_from_end() {
-        // Maps are behind their splitter.
-        if brief.index <= splitter.index() {
-            return false;
-        }
-        if !brief.has_ended() && brief.id.starts_with(MAP) && belongs(brief.index) {
-            return true;
-        }
+    let Some(last) = maps(run, splitter).next() else { return true };
+    let more_follow = run.item(last.index).is_some_and(|item| item.has_input(MORE));
+    if more_follow {
+        run.count(Phase::Waiting) < FEW || !is_open(run, splitter)
+    } else {
+        last.has_ended() && !is_open(run, splitter)
     }
-    false
 }
 
 /// A splitter before this one. A plan has none; a producer may have added this one.
@@ -129,16 +159,14 @@ fn add_maps(
     splitter: &Item<'_>,
     config: &MapReduceConfig,
     keys: &[String],
-    ids: &[String],
     added: usize,
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
-    // The ones before have all ended. More are only of use when the reduce can still come.
-    for map in
-        ids[..added].iter().filter_map(|id| run.get(id)).filter(|map| map.phase() == Phase::Unsuccessful)
-    {
+    // More are only of use when the reduce can still come.
+    for map in maps(run, splitter).filter(|map| map.phase == Phase::Unsuccessful) {
+        let map = run.expect(map.index)?;
         if config.on_map_failure == OnMapFailure::Fail || map.state() == "cancelled" {
-            let left = ids.len() - added;
+            let left = keys.len() - added;
             let why =
                 format!("{left} more maps and the reduce are not added: {} is {}", map.id(), map.ending());
             out.explain(REDUCE, &why);
@@ -146,25 +174,28 @@ fn add_maps(
         }
     }
     let source = splitter.id();
+    let most = run.len().saturating_mul(8).clamp(MAPS_PER_STEP, MAPS_PER_STEP_MAX);
+    let fixed = config.map.bytes() + config.needs_key.len() + source.len() + MORE.len() + 4;
     let (mut bytes, mut until) = (0, added);
-    for (key, id) in keys.iter().zip(ids).skip(added).take(MAPS_PER_STEP) {
-        let size = config.map.bytes() + id.len() + config.needs_key.len() + source.len() + key.len();
+    for key in keys.iter().skip(added).take(most as usize) {
+        // An id is at most three times as long as its key.
+        let size = fixed + 4 * key.len();
         if until > added && bytes + size > BYTES_PER_STEP {
             break;
         }
-        let map = ItemSpec::from_template(id, &config.map).need_output(&config.needs_key, &source, key);
-        out.spawn(&map)?;
         bytes += size;
         until += 1;
     }
-    let all = ids.len();
-    let more = if until < all {
-        format!(", the others follow when these have ended ({until} of {all} are there)")
-    } else {
-        String::new()
-    };
+    let all = keys.len();
+    for (position, key) in keys.iter().enumerate().take(until).skip(added) {
+        let map = ItemSpec::from_template(&map_id(key, position), &config.map);
+        let map = map.need_output(&config.needs_key, &source, key);
+        out.spawn(&if position + 1 == until && until < all { map.input(MORE, true) } else { map })?;
+    }
+    let more =
+        if until < all { format!(", the others follow ({until} of {all} are there)") } else { String::new() };
     let why = format!("{source} has {all} outputs; {} maps are added, one per output{more}", until - added);
-    out.explain(&ids[added], &why);
+    out.explain(&map_id(&keys[added], added), &why);
     Ok(())
 }
 
@@ -173,12 +204,12 @@ fn reduce(
     splitter: &Item<'_>,
     config: &MapReduceConfig,
     keys: &[String],
-    ids: &[String],
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
     let mut spec = ItemSpec::from_template(REDUCE, &config.reduce);
     let (mut worked, mut missing, mut reasons) = (0_usize, Vec::new(), Vec::new());
-    for (key, id) in keys.iter().zip(ids) {
+    for (position, key) in keys.iter().enumerate() {
+        let id = &map_id(key, position);
         let Some(map) = run.get(id) else { return Ok(()) };
         match result(&map, config) {
             None => return Ok(()),

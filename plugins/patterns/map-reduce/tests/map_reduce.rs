@@ -263,7 +263,7 @@ fn ten_thousand_maps_fit_the_limits_and_steps_cost_what_changed() {
     }
     assert_eq!(run.ids().len(), 10_003);
     assert_eq!(run.end(), RunEnd::Done);
-    assert!(calls / steps <= 20, "{} calls per step", calls / steps);
+    assert!(calls / steps <= 30, "{} calls per step", calls / steps);
     assert!(most <= 100, "{most} calls in one step");
 }
 
@@ -282,7 +282,7 @@ fn large_templates_are_added_in_several_steps() {
         run.history().iter().filter(|it| it.spawned.len() > 1).map(|it| it.spawned.len()).collect();
     assert!(batches.len() >= 2, "{batches:?}");
     assert!(run.history().iter().all(|it| it.size().1 <= 4 << 20));
-    assert!(run.explained("map-part-00000.csv").contains("the others follow when these have ended"));
+    assert!(run.explained("map-part-00000.csv").contains("the others follow ("));
     assert_eq!(run.spec("reduce")["needs"].as_object().expect("needs").len(), 4_000);
 }
 
@@ -293,7 +293,7 @@ fn after_a_failure_no_further_maps_are_added_for_nothing() {
     let keys = keys(100);
     let script = |id: &str| match id {
         "split" => Outcome::done().outputs(keys.iter().map(String::as_str)),
-        "map-part-00001.csv" => Outcome::failed("bad row"),
+        "map-part-00000.csv" => Outcome::failed("bad row"),
         _ => Outcome::done().outputs(["result"]),
     };
     let mut run = MockRun::of_items(plan(more.clone()));
@@ -303,7 +303,7 @@ fn after_a_failure_no_further_maps_are_added_for_nothing() {
     assert_eq!(
         run.explained("reduce"),
         format!(
-            "{} more maps and the reduce are not added: map-part-00001.csv is failed (bad row)",
+            "{} more maps and the reduce are not added: map-part-00000.csv is failed (bad row)",
             100 - added
         )
     );

@@ -87,6 +87,8 @@ pub struct MockRun {
     index: BTreeMap<String, u32>,
     counts: [u32; 4],
     changed: BTreeSet<u32>,
+    /// Those that may end.
+    startable: BTreeSet<u32>,
     closed: bool,
     history: Vec<Record>,
 }
