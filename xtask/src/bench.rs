@@ -37,7 +37,10 @@ pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
         "dispatch" => dispatch(workspace),
         "verify" => example("pangolin-audit", "bench_verify"),
         "size" => size(workspace),
-        _ => bail!("do not know the benchmark {what:?}; there are engine, dispatch, verify and size"),
+        "plugins" => example("pangolin-plugin-host", "bench_plugins"),
+        _ => {
+            bail!("do not know the benchmark {what:?}; there are engine, dispatch, verify, size and plugins")
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod example;
 mod languages;
 mod process;
 mod suite;
+mod wit;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,7 +35,8 @@ cargo xtask <task>
   build                       build `pangolin` and the static worker beside it (target/debug)
   check                       format, lints and the wasm32 check of the pure crates
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
-  bench <what>                engine | dispatch | verify | size; one JSON line per figure on stdout
+  bench <what>                engine | dispatch | verify | size | plugins; one JSON line per figure on stdout
+  wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
   ci                          what a fresh machine runs: .ci/run (installs packages, needs root)
 ";
 
@@ -67,6 +69,8 @@ fn run(args: &[&str]) -> Result<()> {
         ["check"] => suite::check(&workspace),
         ["test"] => suite::test(&workspace),
         ["bench", what] => bench::run(&workspace, what),
+        ["wit"] => wit::run(&workspace, &[]),
+        ["wit", "--freeze", name] => wit::run(&workspace, &["--freeze", name]),
         ["ci"] => process::run(process::command("bash", [".ci/run"]).current_dir(&workspace.root)),
         _ => bail!("do not know {:?}\n\n{USAGE}", args.join(" ")),
     }

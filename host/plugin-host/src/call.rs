@@ -249,8 +249,6 @@ async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
     use std::time::{Duration, Instant};
 
     use pangolin_core::ids::Digest;

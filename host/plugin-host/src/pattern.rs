@@ -64,6 +64,12 @@ impl PatternComponent {
         Ok(Self { host: host.clone(), pre, planner, limits, digest: loaded.digest, from: loaded.from })
     }
 
+    /// The same component under other limits. Cheap: nothing is compiled or loaded again.
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        Self { limits, ..self.clone() }
+    }
+
     /// Digest of the component.
     #[must_use]
     pub const fn digest(&self) -> Digest {
@@ -80,6 +86,17 @@ impl PatternComponent {
     #[must_use]
     pub const fn has_planner(&self) -> bool {
         self.planner.is_some()
+    }
+
+    /// Makes an instance and calls nothing: whether its start code ends, and what that costs.
+    ///
+    /// # Errors
+    /// Every way a plugin can fail, see [`crate::Failure`].
+    pub async fn instantiate(&self) -> Result<CallRecord, PluginError> {
+        let mut call = Call::new(self.pre.engine(), self.digest, &self.limits, 0, Some(0))?;
+        let pre = &self.pre;
+        call.run(&self.host, async |store| pre.instantiate_async(store).await.map(|_| ())).await?;
+        Ok(call.record())
     }
 
     /// Asks for the first items of a run. `None` when the pattern has no planner.

@@ -111,7 +111,8 @@ fn code_made_with_other_settings_is_rebuilt_even_when_it_is_authentic() {
     let ours = settings(&engine_config(Profile::Pure));
     assert!(authentic(ours, &good[72..]) == good);
     // With the last column: the engine itself would notice.
-    let others: [(&str, fn(&mut Config), bool); 7] = [
+    type Change = fn(&mut Config);
+    let others: [(&str, Change, bool); 7] = [
         ("fuel", |config| _ = config.consume_fuel(false), true),
         ("epochs", |config| _ = config.epoch_interruption(false), true),
         ("memory reservation", |config| _ = config.memory_reservation(1 << 20), true),

@@ -116,7 +116,7 @@ pub(crate) fn component(core: &str, package: &str, world: &str) -> Vec<u8> {
     for folder in ["pangolin-base@1.0.0", package] {
         resolve.push_dir(repository().join("wit").join(folder)).unwrap();
     }
-    let (_, package) = resolve.packages.iter().last().unwrap();
+    let (_, package) = resolve.packages.iter().next_back().unwrap();
     let world = package.worlds[world];
     let mut module = wat::parse_str(core).unwrap();
     wit_component::embed_component_metadata(
