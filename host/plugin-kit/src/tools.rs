@@ -28,12 +28,14 @@ pub struct MissingTool {
 pub struct Tools {
     /// More directories with programs.
     pub extra: Vec<PathBuf>,
+    /// Instead of the variable `PATH`.
+    pub path: Option<OsString>,
 }
 
 impl Tools {
     /// The program called `name`. `local` is a directory of the project that may hold it.
     pub(crate) fn find(&self, local: Option<&Path>, name: &str) -> Option<PathBuf> {
-        let path = env::var_os("PATH").unwrap_or_default();
+        let path = self.inherited();
         local
             .map(Path::to_owned)
             .into_iter()
@@ -45,6 +47,10 @@ impl Tools {
             })
     }
 
+    fn inherited(&self) -> OsString {
+        self.path.clone().or_else(|| env::var_os("PATH")).unwrap_or_default()
+    }
+
     /// Like [`Self::find`], with the command that installs it.
     pub(crate) fn need(&self, local: Option<&Path>, name: &str, hint: &str) -> Result<PathBuf, MissingTool> {
         self.find(local, name).ok_or_else(|| MissingTool { program: name.to_owned(), hint: hint.to_owned() })
@@ -52,7 +58,7 @@ impl Tools {
 
     /// `PATH` with the extra directories in front, for programs that start others.
     pub(crate) fn path(&self) -> Result<OsString, BuildError> {
-        let path = env::var_os("PATH").unwrap_or_default();
+        let path = self.inherited();
         env::join_paths(self.extra.iter().cloned().chain(env::split_paths(&path)))
             .map_err(|error| BuildError::Tool { what: "PATH".to_owned(), log: error.to_string() })
     }

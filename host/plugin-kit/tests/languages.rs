@@ -40,7 +40,10 @@ fn target() -> PathBuf {
 
 fn tools() -> Tools {
     let tools = target().join("tools");
-    Tools { extra: vec![tools.join("js/node_modules/.bin"), tools.join("py/bin"), tools.join("c/bin")] }
+    Tools {
+        extra: vec![tools.join("js/node_modules/.bin"), tools.join("py/bin"), tools.join("c/bin")],
+        path: None,
+    }
 }
 
 fn options(language: Language) -> BuildOptions {
@@ -127,23 +130,24 @@ async fn check_pattern(plugin: &Plugin) {
     figure(plugin, "compile ms", started.elapsed().as_millis());
     decides(&pattern).await;
     refusal_is_a_fault(&pattern).await;
-    for items in [100, 10_000] {
-        let many = (0..items).map(|index| {
+    for (items, changed) in [(100, 100), (10_000, 1_000)] {
+        let mut many = view((0..items).map(|index| {
             let inputs = if index % 10 == 0 { json!({"followUp": "checker"}) } else { json!({}) };
             item(&format!("item-{index}"), inputs, ItemPhase::Succeeded, "done")
-        });
-        let many = Arc::new(view(many));
+        }));
+        many.changed.truncate(changed);
+        let many = Arc::new(many);
         let mut best = u128::MAX;
         let mut fuel = 0;
         for _ in 0..3 {
             let started = Instant::now();
             let outcome = pattern.step(&many).await.unwrap();
             best = best.min(started.elapsed().as_micros());
-            assert_eq!(outcome.decisions.spawned.len(), items / 10);
+            assert_eq!(outcome.decisions.spawned.len(), changed / 10);
             fuel = outcome.bill.fuel;
         }
-        figure(plugin, &format!("step {items} us"), best);
-        figure(plugin, &format!("step {items} fuel"), fuel);
+        figure(plugin, &format!("step {changed} of {items} us"), best);
+        figure(plugin, &format!("step {changed} of {items} fuel"), fuel);
     }
 }
 
@@ -289,6 +293,109 @@ async fn rust_pattern() {
 #[tokio::test]
 async fn rust_adapter() {
     check(scaffolded(Language::Rust, Kind::RuntimeAdapter, "rust-adapter"), true).await;
+}
+
+#[test]
+fn rust_is_reproducible() {
+    let dir = project(Language::Rust, Kind::RuntimeAdapter, "rust-reproducible");
+    let options = BuildOptions { check_reproducible: true, ..options(Language::Rust) };
+    assert_eq!(built(dir, &options).unwrap().built.reproduced, Some(true));
+}
+
+#[test]
+fn c_is_reproducible() {
+    let dir = project(Language::C, Kind::Pattern, "c-reproducible");
+    let options = BuildOptions { check_reproducible: true, ..options(Language::C) };
+    let Some(plugin) = built(dir, &options) else { return };
+    assert_eq!(plugin.built.reproduced, Some(true));
+}
+
+#[test]
+fn what_depends_on_its_directory_is_not_reproducible() {
+    let dir = project(Language::C, Kind::Block, "c-not-reproducible");
+    let source = fs::read_to_string(dir.join("src/plugin.c")).unwrap();
+    // What a careless build would do: something of this machine gets into the component.
+    let here = format!("\"no file is too large {}\"", dir.display());
+    fs::write(dir.join("src/plugin.c"), source.replace("\"no file is too large\"", "WHERE")).unwrap();
+    fs::write(dir.join("src/where.h"), format!("#define WHERE {here}\n")).unwrap();
+    let source = fs::read_to_string(dir.join("src/plugin.c")).unwrap();
+    let link = dir.join("src/generated.h");
+    fs::write(dir.join("src/plugin.c"), format!("#include \"generated.h\"\n{source}")).unwrap();
+    // A file outside of the sources decides, and the copy does not see it.
+    fs::create_dir_all(dir.join("target")).unwrap();
+    fs::rename(dir.join("src/where.h"), dir.join("target/where.h")).unwrap();
+    fs::write(
+        link,
+        "#if __has_include(\"../target/where.h\")\n#include \"../target/where.h\"\n#else\n#define WHERE \"elsewhere\"\n#endif\n",
+    )
+    .unwrap();
+    let options = BuildOptions { check_reproducible: true, ..options(Language::C) };
+    match build(&dir, &options) {
+        Err(BuildError::NotReproducible { first, second }) => assert_ne!(first, second),
+        Err(BuildError::Missing(missing)) if std::env::var_os("PANGOLIN_REQUIRE_LANGS").is_none() => {
+            eprintln!("SKIPPED: {missing}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn interpreters_cannot_be_asked_for_equal_bytes() {
+    for (language, name) in [(Language::JavaScript, "js-never"), (Language::Python, "py-never")] {
+        let dir = project(language, Kind::Pattern, name);
+        let options = BuildOptions { check_reproducible: true, ..options(language) };
+        let error = build(&dir, &options).unwrap_err();
+        assert!(matches!(error, BuildError::NeverReproducible(found) if found == language), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_tool_is_named_with_its_install_command() {
+    for (language, words) in [
+        (Language::Rust, ["cargo", "rustup"]),
+        (Language::JavaScript, ["node", "apt install nodejs"]),
+        (Language::Python, ["componentize-py", "pip install componentize-py=="]),
+        (Language::C, ["clang", "pip install ziglang"]),
+    ] {
+        let dir = project(language, Kind::Block, &format!("{language}-missing"));
+        let tools = Tools { extra: Vec::new(), path: Some("/nowhere".into()) };
+        let error = build(&dir, &BuildOptions { tools, ..BuildOptions::default() }).unwrap_err();
+        assert!(matches!(error, BuildError::Missing(_)), "{error}");
+        for word in words {
+            assert!(error.to_string().contains(word), "{language}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_component_that_is_not_what_its_manifest_says_is_not_written() {
+    let dir = project(Language::C, Kind::Block, "c-mismatch");
+    let manifest = fs::read_to_string(dir.join("pangolin-plugin.toml")).unwrap();
+    fs::write(dir.join("pangolin-plugin.toml"), manifest.replace("kind = \"block\"", "kind = \"pattern\""))
+        .unwrap();
+    match build(&dir, &options(Language::C)) {
+        Err(BuildError::Missing(missing)) if std::env::var_os("PANGOLIN_REQUIRE_LANGS").is_none() => {
+            eprintln!("SKIPPED: {missing}");
+        }
+        Err(BuildError::Mismatch(found)) => assert!(found[0].to_string().contains("pattern"), "{found:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!dir.join("c-mismatch.wasm").exists());
+}
+
+#[test]
+fn a_compiler_error_is_shown() {
+    let dir = project(Language::C, Kind::Block, "c-broken");
+    fs::write(dir.join("src/plugin.c"), "int main(void) { return nonsense; }\n").unwrap();
+    match build(&dir, &options(Language::C)) {
+        Err(BuildError::Missing(missing)) if std::env::var_os("PANGOLIN_REQUIRE_LANGS").is_none() => {
+            eprintln!("SKIPPED: {missing}");
+        }
+        Err(BuildError::Tool { what, log }) => {
+            assert!(what.contains("plugin.c") && log.contains("nonsense"), "{what}: {log}")
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
