@@ -175,10 +175,10 @@ fn a_submission_without_a_daemon_is_queued() {
 }
 
 /// A daemon that is killed at the end of the test; it never starts a worker here.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &Place) -> Self {
         let mut command = place.command(&["orch", "serve"]);
         // Only looked for, never run: what is submitted here is refused.
         command.env("PANGOLIN_WORKER", place.write("worker", "")).stderr(Stdio::piped());

@@ -8,7 +8,10 @@ use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{MANIFEST_SECTION, Manifest, embed, extract, sign};
 use serde_json::{Value, json};
 
-use crate::harness::{Output, Place};
+use crate::{
+    deployment::Daemon,
+    harness::{Output, Place},
+};
 
 const NEEDS: &str = r#"
 exec = [{ program = "cargo", args = ["test", "**"], why = "runs the suite" }]
@@ -50,7 +53,9 @@ fn agent() -> Vec<u8> {
         wasm_encoder::ComponentSection::append_to_component(&section, &mut tail);
     }
     let bare = builtin.strip_suffix(tail.as_slice()).unwrap();
-    embed(bare, &manifest("runtime-adapter", "acme/agent", "")).unwrap()
+    let mut manifest = manifest("runtime-adapter", "acme/agent", "");
+    manifest.limits.memory_bytes = Some(32 << 20);
+    embed(bare, &manifest).unwrap()
 }
 
 fn initialised() -> Place {
@@ -289,4 +294,35 @@ fn an_operator_can_demand_signatures_and_cut_grants() {
     run(&["plugin", "list"]).code(2).says(&["policy.toml", "allow"]);
     fs::remove_file(&policy).unwrap();
     run(&["plugin", "list"]).code(2).says(&["cannot read the operator policy"]);
+}
+
+#[test]
+fn a_run_that_needs_an_inert_plugin_is_refused_with_the_command_that_approves() {
+    let place = initialised();
+    place.write("agent.wasm", agent());
+    let cap = |cap: &str| {
+        let file = place.path().join("pangolin.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let before = text.split("\n[plugins").next().unwrap();
+        fs::write(&file, format!("{before}\n[plugins.\"acme/agent\".limits]\nmemory = '{cap}'\n")).unwrap();
+    };
+    cap("16MiB");
+    add(&place, &["agent.wasm", "--yes"]).code(0);
+    let register =
+        ["subagent", "register", "--name", "s", "--adapter", "acme/agent", "--param", "argv=[\"sh\"]"];
+    place.run(&register).code(0);
+    let plan = |id: &str| {
+        let item = json!({ "id": "a", "executor": "dispatch", "inputs": { "subagent": "s" }, "depends_on": [], "resourceLocks": [] });
+        place.write("plan.json", json!({ "id": id, "queue": "default", "items": [item] }).to_string());
+    };
+    let _daemon = Daemon::start(&place);
+    cap("24MiB");
+    plan("first");
+    let refused = place.run(&["orch", "submit", "plan.json"]).code(1);
+    assert_eq!(refused.stdout, "");
+    refused.says(&["plugin acme/agent is inert", "memory bytes", "`pangolin plugin add acme/agent`"]);
+    add(&place, &["acme/agent", "--yes"]).code(0);
+    plan("second");
+    let taken = place.run(&["orch", "submit", "plan.json"]);
+    assert!(!taken.stderr.contains("inert"), "the same daemon knows of the approval: {}", taken.stderr);
 }
