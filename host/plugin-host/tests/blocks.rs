@@ -119,7 +119,8 @@ fn repeated_denials_are_counted_not_listed() {
 
 #[test]
 fn a_world_that_stops_ends_the_guest() {
-    let world = MemoryWorld { stop: true, ..MemoryWorld::default() };
+    let mut world = MemoryWorld::with_files([("workspace/a.txt", "a")]);
+    world.stop = true;
     let (evidence, _) = run(world, json!({}), json!([["spin"]]));
     assert_eq!(evidence.failure.unwrap().code, "host-busy");
     assert_eq!(evidence.verdict, None);
