@@ -17,7 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use additions::{Addition, Unfit, additions};
+pub use additions::{Addition, Unfit, additions, normalised, produced};
 pub use amend::{AmendError, apply_plan_decisions};
 pub use tracker::Tracker;
 

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use pangolin_core::{
     entry::RetryPolicy,
     ids::Digest,
-    plan::Plan,
+    plan::{Plan, PlanItem},
+    state::RunState,
     validate::{Finding, PlanContext},
 };
 
@@ -17,8 +18,6 @@ pub struct Pinned {
     pub pins: Option<Digest>,
     /// Commit that workspaces start from.
     pub base_commit: Option<String>,
-    /// Pattern component of the queue.
-    pub pattern: Option<Digest>,
 }
 
 /// The deployment's side of admission.
@@ -33,6 +32,10 @@ pub trait Admission: Send + Sync {
     /// Retry policy for new runs.
     fn retry(&self) -> RetryPolicy;
 
-    /// Resolves everything the plan refers to. All findings at once; nothing is stored but blobs.
+    /// Resolves everything the plan refers to; it is the plan as the pattern amended it. All findings at once; nothing is stored but blobs.
     async fn pin(&self, plan: &Plan) -> Result<Pinned, Vec<Finding>>;
+
+    /// Resolves what added items refer to, first in what the run is pinned to; answers the blob that lists it. Pointers
+    /// of findings start at the array of items.
+    async fn pin_added(&self, run: &RunState, items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>>;
 }

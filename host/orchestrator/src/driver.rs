@@ -1,22 +1,25 @@
-//! The loop: take what arrived, plan, commit, act.
+//! The loop: take what arrived, plan, ask the patterns, commit, act.
+
+mod grow;
+mod requests;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use pangolin_audit::{chain::RunChain, note::SigningKey};
+use pangolin_audit::note::SigningKey;
 use pangolin_core::{
-    entry::{Entry, EntryBody, RunSubmitted},
+    entry::{Entry, EntryBody},
     ids::{DispatchId, QueueName, RunId},
+    plan::PlanItem,
     scheduler::{Fire, QueuePolicy, Scheduler, Stop},
-    state::{ItemState, RunState},
-    validate::{Finding, NAME_BYTES_MAX, PlanContext, Severity, parse_plan},
+    state::ItemState,
 };
 use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
     clock::Clock,
-    inbox::{Disposition, Inbox, InboxError, Message},
+    inbox::{Disposition, Inbox, InboxError},
     run_store::{RunStore, RunStoreError},
 };
 use thiserror::Error;
@@ -30,8 +33,10 @@ use crate::{
     leadership::{Leadership, LeadershipError},
     ledger::{Ledger, LedgerError, Summary},
     load::{LoadError, load_run},
-    message::{Answer, Envelope, MESSAGE_VERSION, Request},
+    patterns::Patterns,
 };
+use grow::{Answered, Growing};
+use requests::{Planned, Planning};
 
 /// Everything a driver works with.
 pub struct Parts {
@@ -51,6 +56,8 @@ pub struct Parts {
     pub executor: Arc<dyn Executor>,
     /// Decides about submissions.
     pub admission: Arc<dyn Admission>,
+    /// Asks the patterns of queues.
+    pub patterns: Arc<dyn Patterns>,
     /// Queues.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
     /// Names this process in the fence cell; unique per process start.
@@ -146,6 +153,21 @@ struct Driver<'p> {
     inbox_pause: Option<i64>,
     reports: mpsc::UnboundedReceiver<Report>,
     reporter: Reporter,
+    /// Runs with a live pattern.
+    growing: HashMap<RunId, Growing>,
+    /// Runs whose pattern has something to see.
+    due: BTreeSet<RunId>,
+    /// Steps asked in this turn.
+    asked: usize,
+    answers: mpsc::UnboundedReceiver<Answered>,
+    answers_in: mpsc::UnboundedSender<Answered>,
+    /// Answers that could not be stored, and when to try again.
+    late: Vec<Answered>,
+    late_until: Option<i64>,
+    /// Submissions whose pattern thinks, by message.
+    planning: HashMap<String, Planning>,
+    plans: mpsc::UnboundedReceiver<Box<Planned>>,
+    plans_in: mpsc::UnboundedSender<Box<Planned>>,
 }
 
 impl<'p> Driver<'p> {
@@ -155,6 +177,9 @@ impl<'p> Driver<'p> {
         let mut scheduler = Scheduler::new(parts.queues.clone());
         let mut summaries = HashMap::new();
         let (reporter, reports) = mpsc::unbounded_channel();
+        let (answers_in, answers) = grow::channel();
+        let (plans_in, plans) = mpsc::unbounded_channel();
+        let mut growing = Vec::new();
         let mut effects = Vec::new();
         let mut running = HashSet::new();
         let mut after: Option<String> = None;
@@ -194,8 +219,14 @@ impl<'p> Driver<'p> {
                     }
                 }
                 summaries.insert(run.clone(), summary);
-                ledger.adopt(run, loaded.chain);
-                scheduler.insert_run(loaded.state);
+                if loaded.tracker.is_some() {
+                    ledger.adopt(run, loaded.chain.clone());
+                    scheduler.insert_run(loaded.state.clone());
+                    growing.push(loaded);
+                } else {
+                    ledger.adopt(run, loaded.chain);
+                    scheduler.insert_run(loaded.state);
+                }
             }
         }
         let mut driver = Self {
@@ -209,7 +240,24 @@ impl<'p> Driver<'p> {
             inbox_pause: None,
             reports,
             reporter,
+            growing: HashMap::new(),
+            due: BTreeSet::new(),
+            asked: 0,
+            answers,
+            answers_in,
+            late: Vec::new(),
+            late_until: None,
+            planning: HashMap::new(),
+            plans,
+            plans_in,
         };
+        for mut loaded in growing {
+            driver.take_up(&mut loaded);
+            driver.upgrade(&loaded, parts.clock.now_ms()).await?;
+        }
+        if driver.ledger.is_dirty() {
+            driver.ledger.commit().await?;
+        }
         parts.executor.sweep(&running).await;
         driver.act().await?;
         Ok(driver)
@@ -221,6 +269,8 @@ impl<'p> Driver<'p> {
     ) -> Result<(), DriverError> {
         let mut inbox_may_have_more = true;
         let mut held: Option<Report> = None;
+        let mut answer: Option<Answered> = None;
+        let mut plan: Option<Box<Planned>> = None;
         loop {
             let now = self.parts.clock.now_ms();
             if self.inbox_pause.is_some_and(|until| until <= now) {
@@ -231,24 +281,45 @@ impl<'p> Driver<'p> {
                 self.effects.extend(again.into_iter().map(|(name, answer)| Effect::Settle(name, answer)));
                 self.act().await?;
             }
+            if self.late_until.is_some_and(|until| until <= now) {
+                self.late_until = None;
+                for answered in std::mem::take(&mut self.late) {
+                    self.answered(answered, now).await?;
+                }
+            }
+            while let Some(answered) = answer.take().or_else(|| self.answers.try_recv().ok()) {
+                self.answered(answered, now).await?;
+            }
+            while let Some(planned) = plan.take().or_else(|| self.plans.try_recv().ok()) {
+                self.planning.insert(planned.message.clone(), Planning::Answered(planned));
+                inbox_may_have_more = true;
+            }
             for _ in 0..REPORTS_PER_TURN {
                 let Some(report) = held.take().or_else(|| self.reports.try_recv().ok()) else { break };
                 self.reconcile(report, now)?;
             }
             if inbox_may_have_more && self.inbox_pause.is_none() {
-                let messages = self.parts.inbox.waiting(MESSAGES_PER_TURN).await?;
-                inbox_may_have_more = messages.len() == MESSAGES_PER_TURN;
+                // Those that wait for a pattern are in front and must not keep the others out.
+                let limit = MESSAGES_PER_TURN + self.planning.len();
+                let messages = self.parts.inbox.waiting(limit).await?;
+                let full = messages.len() == limit;
+                let mut taken = 0;
                 for message in messages {
                     match self.take(message, now).await {
                         Err(DriverError::Blob(error @ BlobError::Full(_))) => {
                             self.pause_inbox(now, &error);
                             break;
                         }
-                        taken => taken?,
+                        answered => taken += usize::from(answered?),
                     }
                 }
+                inbox_may_have_more = full && taken > 0;
             }
             self.plan(now).await?;
+            self.ask_patterns(now).await?;
+            if self.await_answers(now).await? {
+                self.plan(now).await?;
+            }
             if self.ledger.is_dirty() {
                 self.ledger.commit().await?;
             }
@@ -264,6 +335,8 @@ impl<'p> Driver<'p> {
                 biased;
                 () = &mut *shutdown => return Ok(()),
                 report = self.reports.recv() => held = report,
+                answered = self.answers.recv() => answer = answered,
+                planned = self.plans.recv() => plan = planned,
                 () = self.parts.inbox.changed() => inbox_may_have_more = true,
                 () = sleep_until(&*self.parts.clock, wake) => {}
             }
@@ -271,7 +344,7 @@ impl<'p> Driver<'p> {
     }
 
     fn next_wakeup(&self) -> Option<i64> {
-        let deferred = self.deferred.values().copied().chain(self.inbox_pause);
+        let deferred = self.deferred.values().copied().chain(self.inbox_pause).chain(self.late_until);
         self.scheduler.next_wakeup().into_iter().chain(deferred).min()
     }
 
@@ -283,8 +356,26 @@ impl<'p> Driver<'p> {
 
     /// Appends an entry and folds it.
     fn record(&mut self, run: &RunId, at: i64, actor: &str, body: EntryBody) -> Result<Entry, DriverError> {
+        self.record_with(run, at, actor, body, None)
+    }
+
+    /// Appends an entry, with its items when it is a `run.extended`, and folds it.
+    fn record_with(
+        &mut self,
+        run: &RunId,
+        at: i64,
+        actor: &str,
+        body: EntryBody,
+        added: Option<Vec<PlanItem>>,
+    ) -> Result<Entry, DriverError> {
         let entry = self.ledger.append(run, at, actor, body)?;
-        self.scheduler.apply(&entry, None).map_err(|error| DriverError::Planned(error.to_string()))?;
+        self.scheduler.apply(&entry, added).map_err(|error| DriverError::Planned(error.to_string()))?;
+        if let (Some(growing), Some(state)) = (self.growing.get_mut(run), self.scheduler.run(run)) {
+            growing.tracker.note(state, &entry);
+            if state.pattern_due() {
+                self.due.insert(run.clone());
+            }
+        }
         Ok(entry)
     }
 
@@ -318,6 +409,8 @@ impl<'p> Driver<'p> {
                     }
                     self.ledger.release(&run);
                     self.scheduler.remove_run(&run);
+                    self.growing.remove(&run);
+                    self.due.remove(&run);
                 }
             }
             for fire in step.fires {
@@ -385,220 +478,10 @@ impl<'p> Driver<'p> {
         }
         Ok(())
     }
-
-    async fn take(&mut self, message: Message, now: i64) -> Result<(), DriverError> {
-        let disposition = match serde_json::from_slice::<Envelope>(&message.bytes) {
-            Err(error) => {
-                Disposition::Rejected(Answer::because(format!("not a message: {error}")).to_bytes())
-            }
-            Ok(Envelope { v, .. }) if v != MESSAGE_VERSION => Disposition::Rejected(
-                Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}"))
-                    .to_bytes(),
-            ),
-            Ok(Envelope {
-                request: Request::Submit { ref actor, .. } | Request::Cancel { ref actor, .. },
-                ..
-            }) if actor_problem(actor).is_some() => {
-                let why = actor_problem(actor).unwrap_or_default();
-                Disposition::Rejected(Answer::because(format!("actor: {why}")).to_bytes())
-            }
-            Ok(Envelope { request: Request::Submit { plan, queue, actor }, .. }) => {
-                self.submit(&plan, queue, actor, now).await?
-            }
-            Ok(Envelope { request: Request::Cancel { run, item, actor }, .. }) => {
-                let body = match item {
-                    Some(item) => EntryBody::ItemCancelled { item },
-                    None => EntryBody::RunCancelled {},
-                };
-                self.cancel(&run, body, &actor, now).await?
-            }
-        };
-        if let Disposition::Rejected(answer) = &disposition {
-            let answer = String::from_utf8_lossy(&answer[..answer.len().min(2_000)]);
-            tracing::warn!(message = %message.name, %answer, "a request was refused");
-        }
-        self.effects.push(Effect::Settle(message.name, disposition));
-        Ok(())
-    }
-
-    async fn cancel(
-        &mut self,
-        run: &RunId,
-        body: EntryBody,
-        actor: &str,
-        now: i64,
-    ) -> Result<Disposition, DriverError> {
-        let Some(state) = self.scheduler.run(run) else {
-            let known = self.parts.store.get(&keys::summary(run)).await?.is_some();
-            let why = if known { "has ended already" } else { "does not exist" };
-            return Ok(Disposition::Rejected(Answer::because(format!("run {run} {why}")).to_bytes()));
-        };
-        if let Some(why) = cancel_problem(state, &body) {
-            return Ok(Disposition::Rejected(Answer::because(why).to_bytes()));
-        }
-        self.record(run, now, actor, body)?;
-        Ok(Disposition::Accepted(Answer::because("cancelled").to_bytes()))
-    }
-
-    async fn submit(
-        &mut self,
-        text: &str,
-        queue: Option<String>,
-        actor: String,
-        now: i64,
-    ) -> Result<Disposition, DriverError> {
-        let mut context = self.parts.admission.context();
-        if let Some(queue) = &queue {
-            if context.queues.as_ref().is_some_and(|known| !known.contains(queue)) {
-                let known = context.queues.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
-                let why = format!("queue {queue:?} is not configured; configured are {known}");
-                return Ok(Disposition::Rejected(Answer::because(why).to_bytes()));
-            }
-            // The submitter's choice stands in for the plan's queue, which may then be any.
-            context = Arc::new(PlanContext { queues: None, ..(*context).clone() });
-        }
-        let mut plan = match parse_plan(text.as_bytes(), &context) {
-            Ok(parsed) => parsed.plan,
-            Err(findings) => return Ok(rejected("the plan is invalid", &findings)),
-        };
-        let queue = match queue.map(QueueName::new).transpose() {
-            Ok(queue) => queue.unwrap_or_else(|| plan.queue.clone()),
-            Err(error) => {
-                return Ok(Disposition::Rejected(Answer::because(format!("queue: {error}")).to_bytes()));
-            }
-        };
-        // The entry says where the run is queued; the sealed plan keeps the submitter's own words.
-        plan.queue = queue.clone();
-        let run = plan.id.clone();
-        let digest = pangolin_core::ids::Digest::of(text.as_bytes());
-        if let Some(cell) = self.parts.store.get(&keys::summary(&run)).await? {
-            return self.resubmitted(&run, &digest, &cell.value).await;
-        }
-        if self.summaries.contains_key(&run) {
-            // Admitted earlier in this same turn and not committed yet: look again once it is.
-            self.ledger.commit().await?;
-            return Box::pin(self.submit(text, Some(queue.as_str().to_owned()), actor, now)).await;
-        }
-        // Before the names are resolved, so that a full disk delays the submission and does not refuse it.
-        match self.parts.blobs.put(text.as_bytes()).await {
-            Ok(_) => {}
-            // Waited for: the message stays where it is.
-            Err(error @ BlobError::Full(_)) => return Err(error.into()),
-            Err(error) => {
-                let why = format!("the plan cannot be stored: {}", causes(&error));
-                return Ok(Disposition::Rejected(
-                    Answer { run: Some(run), ..Answer::because(why) }.to_bytes(),
-                ));
-            }
-        }
-        let pinned = match self.parts.admission.pin(&plan).await {
-            Ok(pinned) => pinned,
-            Err(findings) => return Ok(rejected("the plan cannot be admitted", &findings)),
-        };
-        let items = plan.items.len() as u64;
-        let body = EntryBody::RunSubmitted(Box::new(RunSubmitted {
-            log: self.ledger.origin().to_owned(),
-            namespace: self.parts.admission.namespace().to_owned(),
-            plan: digest,
-            items,
-            queue: queue.clone(),
-            pins: pinned.pins,
-            base_commit: pinned.base_commit,
-            pattern: pinned.pattern,
-            pattern_id: None,
-            pattern_params: None,
-            graph: None,
-            retry: self.parts.admission.retry(),
-            open_ended: plan.open_ended,
-        }));
-        // Tried on a chain of its own first: a plan that the fold refuses must not get into the batch.
-        let trial = RunChain::new().append(&run, now, &actor, body.clone());
-        let started = match trial {
-            Ok((entry, _, _)) => RunState::start(plan, &entry).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let state = match started {
-            Ok(state) => state,
-            Err(why) => return Ok(Disposition::Rejected(Answer::because(why).to_bytes())),
-        };
-        self.ledger.append(&run, now, &actor, body)?;
-        let (receipt, summary) = self.ledger.admit(&run, digest, &queue, &actor, items, now)?;
-        tracing::info!(%run, %actor, items, "run admitted");
-        self.scheduler.insert_run(state);
-        self.summaries.insert(run.clone(), summary);
-        let receipt = serde_json::to_value(&receipt).ok();
-        Ok(Disposition::Accepted(
-            Answer { run: Some(run), receipt, ..Answer::because("admitted") }.to_bytes(),
-        ))
-    }
-
-    /// The same plan under the same id is the same submission; another plan is refused.
-    async fn resubmitted(
-        &self,
-        run: &RunId,
-        digest: &pangolin_core::ids::Digest,
-        summary: &[u8],
-    ) -> Result<Disposition, DriverError> {
-        let same = serde_json::from_slice::<Summary>(summary).is_ok_and(|summary| summary.plan == *digest);
-        if !same {
-            let why = format!("run {run} exists already with another plan; give this plan another id");
-            return Ok(Disposition::Rejected(
-                Answer { run: Some(run.clone()), ..Answer::because(why) }.to_bytes(),
-            ));
-        }
-        let receipt = self.parts.store.get(&keys::receipt(run)).await?;
-        let receipt = receipt.and_then(|cell| serde_json::from_slice(&cell.value).ok());
-        Ok(Disposition::Accepted(
-            Answer { run: Some(run.clone()), receipt, ..Answer::because("was admitted before") }.to_bytes(),
-        ))
-    }
-}
-
-/// Why a text cannot name who asks: it goes into ledger entries and onto terminals.
-fn actor_problem(actor: &str) -> Option<&'static str> {
-    if actor.is_empty() {
-        Some("must not be empty")
-    } else if actor.len() > NAME_BYTES_MAX {
-        Some("is longer than 1,024 bytes")
-    } else if actor.chars().any(char::is_control) {
-        Some("contains a control character")
-    } else {
-        None
-    }
-}
-
-/// Why a cancellation would do nothing.
-fn cancel_problem(state: &RunState, body: &EntryBody) -> Option<String> {
-    let run = state.id();
-    match body {
-        EntryBody::RunCancelled {} if state.is_cancelled() => {
-            Some(format!("run {run} is being cancelled already"))
-        }
-        EntryBody::ItemCancelled { item } => match state.item(item) {
-            None => Some(format!("run {run} has no item {item}")),
-            Some(view) if view.state.is_terminal() => {
-                Some(format!("item {run}/{item} has ended already: {}", view.state.name()))
-            }
-            Some(view) if matches!(view.state, ItemState::Running { cancelling: true, .. }) => {
-                Some(format!("item {run}/{item} is being cancelled already"))
-            }
-            Some(_) => None,
-        },
-        _ => None,
-    }
 }
 
 /// Actor of everything the engine decides by itself.
 pub const ENGINE: &str = "engine";
-
-fn rejected(reason: &str, findings: &[Finding]) -> Disposition {
-    let findings = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .filter_map(|finding| serde_json::to_value(finding).ok())
-        .collect();
-    Disposition::Rejected(Answer { findings, ..Answer::because(reason) }.to_bytes())
-}
 
 async fn sleep_until(clock: &dyn Clock, at: Option<i64>) {
     match at {

@@ -4,7 +4,8 @@
 //! deposed driver can write nothing. A turn of the loop ([`driver`]) takes what arrived, lets the pure scheduler
 //! plan, commits all resulting entries in one batch ([`ledger`]) and only then performs the effects
 //! ([`executor`]). Recovery is the same path: load, fold, plan; a running item is handed to the executor again,
-//! which is idempotent.
+//! which is idempotent. Patterns ([`patterns`]) are asked after something ended; their answers are recorded, never asked
+//! for again.
 //!
 //! Deliberately not here: any technology, and any decision (those are in `pangolin-core`).
 
@@ -18,3 +19,4 @@ pub mod leadership;
 pub mod ledger;
 pub mod load;
 pub mod message;
+pub mod patterns;

@@ -1,15 +1,18 @@
 //! Rebuilding a run from its ledger: the ordinary path at start, in views and in tests.
 
+use std::collections::VecDeque;
+
 use pangolin_audit::{
     canon::{self, DecodeError},
     chain::RunChain,
     merkle::leaf_hash,
 };
 use pangolin_core::{
-    entry::{Entry, EntryBody},
+    entry::{Entry, EntryBody, RunSubmitted},
     ids::{Digest, RunId},
+    pattern::Tracker,
     plan::{Plan, PlanItem},
-    state::{IllegalEntry, RunState},
+    state::{Growth, IllegalEntry, RunState},
     validate::{PlanContext, parse_plan},
 };
 use pangolin_ports::{
@@ -89,6 +92,8 @@ pub struct LoadedRun {
     pub chain: RunChain,
     /// The entries themselves.
     pub entries: Vec<Entry>,
+    /// What the next step of a live pattern will see; `None` when no pattern is asked any more.
+    pub tracker: Option<Tracker>,
 }
 
 /// Loads a run, checking every entry's hash and legality on the way.
@@ -100,13 +105,53 @@ pub async fn load_run(
     blobs: &dyn BlobStore,
     run: &RunId,
 ) -> Result<LoadedRun, LoadError> {
+    let (entries, chain) = read_entries(store, run).await?;
+    let Some(first) = entries.first() else { return Err(LoadError::NotFound(run.clone())) };
+    let EntryBody::RunSubmitted(submitted) = &first.body else {
+        let problem = format!("the first entry is {}, not run.submitted", first.body.kind());
+        return Err(LoadError::Damaged { run: run.clone(), seq: 0, problem });
+    };
+    let illegal = |source| LoadError::Illegal { run: run.clone(), source: Box::new(source) };
+    let plan = load_plan(blobs, run, submitted, submitted.graph.as_ref().unwrap_or(&submitted.plan)).await?;
+    let mut state = RunState::start(plan, first).map_err(illegal)?;
+    let mut tracker = start_tracker(blobs, &state, &entries).await?;
+    let mut cuts = step_starts(&entries);
+    for entry in &entries[1..] {
+        if let (Some(tracker), Some((_, now))) =
+            (&mut tracker, cuts.pop_front_if(|(seen, _)| *seen == entry.seq))
+        {
+            drop(tracker.cut(&state, now));
+        }
+        let added = match &entry.body {
+            EntryBody::RunExtended { document, .. } => Some(load_items(blobs, run, document).await?),
+            _ => None,
+        };
+        state.apply(entry, added).map_err(illegal)?;
+        if let Some(tracker) = &mut tracker {
+            tracker.note(&state, entry);
+        }
+    }
+    let is_live = state.growth().is_some_and(Growth::is_live) && state.outcome().is_none();
+    Ok(LoadedRun { tracker: tracker.filter(|_| is_live), state, chain, entries })
+}
+
+/// Where steps after the first began, with their time: what came later belongs to the step after.
+fn step_starts(entries: &[Entry]) -> VecDeque<(u64, i64)> {
+    let start = |entry: &Entry| match &entry.body {
+        EntryBody::PatternDecided(record) if record.step > 0 => Some((record.seen, record.now)),
+        _ => None,
+    };
+    entries.iter().filter_map(start).collect()
+}
+
+async fn read_entries(store: &dyn RunStore, run: &RunId) -> Result<(Vec<Entry>, RunChain), LoadError> {
     let stream = keys::run_stream(run);
-    let mut loaded: Option<LoadedRun> = None;
-    let mut from = 0;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut chain = RunChain::new();
     loop {
-        let page = store.read(&stream, from, 4096).await?;
+        let page = store.read(&stream, entries.len() as u64, 4096).await?;
         if page.is_empty() {
-            return loaded.ok_or_else(|| LoadError::NotFound(run.clone()));
+            return Ok((entries, chain));
         }
         for record in page {
             let seq = record.seq;
@@ -120,42 +165,48 @@ pub async fn load_run(
                 seq,
                 source,
             })?;
-            let illegal = |source| LoadError::Illegal { run: run.clone(), source: Box::new(source) };
-            match &mut loaded {
-                None => {
-                    let EntryBody::RunSubmitted(first) = &entry.body else {
-                        let problem = format!("the first entry is {}, not run.submitted", entry.body.kind());
-                        return Err(LoadError::Damaged { run: run.clone(), seq, problem });
-                    };
-                    let mut plan = load_plan(blobs, run, &first.plan).await?;
-                    plan.queue = first.queue.clone();
-                    let mut chain = RunChain::new();
-                    chain.push_leaf(leaf);
-                    let state = RunState::start(plan, &entry).map_err(illegal)?;
-                    loaded = Some(LoadedRun { state, chain, entries: vec![entry] });
-                }
-                Some(loaded) => {
-                    let added = match &entry.body {
-                        EntryBody::RunExtended { document, .. } => {
-                            Some(load_items(blobs, run, document).await?)
-                        }
-                        _ => None,
-                    };
-                    loaded.state.apply(&entry, added).map_err(illegal)?;
-                    loaded.chain.push_leaf(leaf);
-                    loaded.entries.push(entry);
-                }
-            }
-            from = seq + 1;
+            chain.push_leaf(leaf);
+            entries.push(entry);
         }
     }
 }
 
-async fn load_plan(blobs: &dyn BlobStore, run: &RunId, digest: &Digest) -> Result<Plan, LoadError> {
+/// The tracker after `run.submitted`, when a pattern was asked about the plan and still is.
+async fn start_tracker(
+    blobs: &dyn BlobStore,
+    state: &RunState,
+    entries: &[Entry],
+) -> Result<Option<Tracker>, LoadError> {
+    let Some(EntryBody::PatternDecided(record)) = entries.get(1).map(|entry| &entry.body) else {
+        return Ok(None);
+    };
+    let last = entries.last().map(|entry| &entry.body);
+    if record.closes || matches!(last, Some(EntryBody::RunCompleted { .. })) {
+        return Ok(None);
+    }
+    let (run, submitted) = (state.id(), state.submitted());
+    let plan = match &submitted.graph {
+        Some(_) => load_plan(blobs, run, submitted, &submitted.plan).await?,
+        None => (**state.plan()).clone(),
+    };
+    let params = match &submitted.pattern_params {
+        Some(digest) => String::from_utf8_lossy(&blob(blobs, run, digest).await?).into_owned(),
+        None => "{}".to_owned(),
+    };
+    Ok(Some(Tracker::start(Tracker::planning(&plan, params, record.seed, record.now), state)))
+}
+
+async fn load_plan(
+    blobs: &dyn BlobStore,
+    run: &RunId,
+    submitted: &RunSubmitted,
+    digest: &Digest,
+) -> Result<Plan, LoadError> {
     let bytes = blob(blobs, run, digest).await?;
     // Names were checked against the configuration of the time; the fold does not depend on today's.
     match parse_plan(&bytes, &PlanContext::default()) {
-        Ok(parsed) => Ok(parsed.plan),
+        // The entry says where the run is queued; the sealed plan keeps the submitter's own words.
+        Ok(parsed) => Ok(Plan { queue: submitted.queue.clone(), ..parsed.plan }),
         Err(findings) => Err(LoadError::Plan {
             run: run.clone(),
             plan: *digest,

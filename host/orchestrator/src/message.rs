@@ -40,6 +40,44 @@ pub enum Request {
         /// Who asks.
         actor: String,
     },
+    /// Add items to an open-ended run.
+    Extend {
+        /// The run.
+        run: RunId,
+        /// JSON text of an array of items, as in a plan.
+        items: String,
+        /// Who asks.
+        actor: String,
+    },
+    /// No more items will be added to an open-ended run.
+    Close {
+        /// The run.
+        run: RunId,
+        /// Who asks.
+        actor: String,
+    },
+}
+
+impl Request {
+    /// Who asks.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        match self {
+            Self::Submit { actor, .. }
+            | Self::Cancel { actor, .. }
+            | Self::Extend { actor, .. }
+            | Self::Close { actor, .. } => actor,
+        }
+    }
+
+    /// The run that must be there; `None` for a submission.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            Self::Submit { .. } => None,
+            Self::Cancel { run, .. } | Self::Extend { run, .. } | Self::Close { run, .. } => Some(run),
+        }
+    }
 }
 
 /// The answer that is kept with the message.
@@ -53,10 +91,11 @@ pub struct Answer {
     /// The run concerned, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// The admission receipt of an accepted submission.
+    /// The admission receipt of an accepted submission; for an extension or a closing the entry (`seq` and leaf hash)
+    /// that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<serde_json::Value>,
-    /// Findings of a rejected plan.
+    /// Findings of a rejected plan or extension.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<serde_json::Value>,
 }

@@ -19,7 +19,7 @@ use pangolin_audit::{
 use pangolin_core::{
     entry::{Evidence, RetryPolicy},
     ids::{Digest, DispatchId, QueueName, RunId},
-    plan::Plan,
+    plan::{Plan, PlanItem},
     scheduler::{AttemptEnd, AttemptStatus, Fire, QueuePolicy},
     state::RunState,
     validate::{Finding, PlanContext},
@@ -32,6 +32,7 @@ use pangolin_orchestrator::{
     keys,
     leadership::Alone,
     message::{Envelope, MESSAGE_VERSION, Request},
+    patterns::NoPatterns,
 };
 use pangolin_ports::{
     inbox::{Inbox, Message},
@@ -75,6 +76,9 @@ impl Admission for Open {
     async fn pin(&self, _plan: &Plan) -> Result<Pinned, Vec<Finding>> {
         Ok(Pinned::default())
     }
+    async fn pin_added(&self, _run: &RunState, _items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
+        Ok(None)
+    }
 }
 
 fn plan(shape: &str, items: usize) -> String {
@@ -114,6 +118,7 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
         leadership: Arc::new(Alone),
         executor: Arc::new(Instantly),
         admission: Arc::new(Open),
+        patterns: Arc::new(NoPatterns),
         queues: BTreeMap::from([(
             QueueName::new("default").unwrap(),
             QueuePolicy { concurrency: 64, paused: false },

@@ -90,9 +90,44 @@ pub struct QueueConfig {
     /// Admit, but do not start anything.
     #[serde(default)]
     pub paused: bool,
-    /// Built-in pattern id; default `static-dag`.
+    /// Pattern: a built-in id or one of `pangolin.lock`; default `static-dag`.
     #[serde(default = "static_dag")]
     pub pattern: String,
+    /// Parameters for the pattern.
+    #[serde(default)]
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// What a failure of the pattern means; default `closed`.
+    #[serde(default)]
+    pub on_failure: FailureSetting,
+}
+
+/// What a failure of a queue's pattern means for a run: `closed`, `open` or `builtin:<id>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum FailureSetting {
+    /// The run fails; what is in it goes on, nothing is added.
+    #[default]
+    Closed,
+    /// The run goes on without a pattern.
+    Open,
+    /// This built-in pattern takes over.
+    Builtin(String),
+}
+
+impl TryFrom<String> for FailureSetting {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (text.as_str(), text.strip_prefix("builtin:")) {
+            ("closed", _) => Ok(Self::Closed),
+            ("open", _) => Ok(Self::Open),
+            (_, Some(id)) if !id.is_empty() => Ok(Self::Builtin(id.to_owned())),
+            _ => Err(format!(
+                "on_failure = {text:?} is not known; use \"closed\", \"open\" or \"builtin:<id>\", e.g. \
+                 \"builtin:static-dag\""
+            )),
+        }
+    }
 }
 
 fn static_dag() -> String {
@@ -321,6 +356,22 @@ impl Config {
                     "queues.{name}.concurrency: must be at least 1 (use paused = true to stop it)"
                 ));
             }
+            if let FailureSetting::Builtin(id) = &queue.on_failure {
+                if *id == queue.pattern {
+                    found.push(format!(
+                        "queues.{name}.on_failure: pattern {id:?} cannot take over from itself; name another one"
+                    ));
+                } else if pangolin_builtin_plugins::pattern(id).is_none() {
+                    let known: Vec<&str> = pangolin_builtin_plugins::ids()
+                        .filter(|(kind, _)| *kind == "pattern")
+                        .map(|(_, id)| id)
+                        .collect();
+                    found.push(format!(
+                        "queues.{name}.on_failure: no built-in pattern is called {id:?}; there are {}",
+                        known.join(", ")
+                    ));
+                }
+            }
         }
         if self.executors.is_empty() {
             found.push(
@@ -385,6 +436,25 @@ mod tests {
         for part in ["namespace:", "queues.q.concurrency", "executors.d.isolation", "retry.max_attempts"] {
             assert!(error.contains(part), "{part} in {error}");
         }
+        let queue = |line: &str| {
+            parse(&format!(
+                "namespace = 'n'\n[queues.q]\nconcurrency = 1\n{line}\n[executors.d]\nbackend = 'docker'"
+            ))
+        };
+        for (line, words) in [
+            ("on_failure = 'maybe'", "\"closed\", \"open\""),
+            ("on_failure = 'builtin:ghost'", "no built-in pattern"),
+            ("on_failure = 'builtin:static-dag'", "from itself"),
+        ] {
+            let error = queue(line).unwrap_err().to_string();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+        let bound = queue(
+            "pattern = 'acme/mine'\non_failure = 'builtin:static-dag'\nparams = { rounds = 3, deep = { a = [1] } }",
+        );
+        let bound = bound.unwrap().queues.into_values().next().unwrap();
+        assert_eq!(bound.on_failure, FailureSetting::Builtin("static-dag".to_owned()));
+        assert_eq!(serde_json::to_string(&bound.params).unwrap(), r#"{"deep":{"a":[1]},"rounds":3}"#);
         assert!(parse("namespace = 'n'\ntypo = 1").unwrap_err().to_string().contains("typo"));
     }
 }

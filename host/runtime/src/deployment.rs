@@ -44,6 +44,7 @@ use crate::{
     dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission, check_references},
     keys::{self, KeyError},
     leadership::FileLeadership,
+    patterns::ComponentPatterns,
     plugins::{Plugins, PluginsError},
     registry::{Registry, RegistryError},
     status,
@@ -94,6 +95,9 @@ pub enum RuntimeError {
         /// Findings about the plan.
         findings: Vec<Finding>,
     },
+    /// Queues are bound to patterns that cannot be used.
+    #[error("{}", .0.join("; "))]
+    Patterns(Vec<String>),
     /// Plugins.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
@@ -402,6 +406,42 @@ impl Deployment {
         .await
     }
 
+    /// Asks to add items to an open-ended run: the text of a JSON array of items. Answers the name of the message.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when there is no such run, [`RuntimeError::Rejected`] when the text is not an array.
+    pub async fn extend(&self, run: &RunId, items: &[u8], actor: &str) -> Result<String, RuntimeError> {
+        if !self.is_queued(run).await? {
+            self.summary(run).await?;
+        }
+        let reject = |message: String| RuntimeError::Rejected {
+            reason: "the items are invalid".to_owned(),
+            findings: vec![Finding {
+                pointer: String::new(),
+                code: "syntax",
+                severity: pangolin_core::validate::Severity::Error,
+                message,
+                hint: Some("the file holds an array of items, each as in a plan".to_owned()),
+            }],
+        };
+        let text = std::str::from_utf8(items).map_err(|error| reject(error.to_string()))?;
+        serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text)
+            .map_err(|error| reject(error.to_string()))?;
+        let request = Request::Extend { run: run.clone(), items: text.to_owned(), actor: actor.to_owned() };
+        self.send("extend", request).await
+    }
+
+    /// Asks to close an open-ended run; answers the name of the message.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when there is no such run.
+    pub async fn close(&self, run: &RunId, actor: &str) -> Result<String, RuntimeError> {
+        if !self.is_queued(run).await? {
+            self.summary(run).await?;
+        }
+        self.send("close", Request::Close { run: run.clone(), actor: actor.to_owned() }).await
+    }
+
     async fn summary(&self, run: &RunId) -> Result<Summary, RuntimeError> {
         let cell = self.store.get(&cells::summary(run)).await?.ok_or_else(|| not_found(run))?;
         serde_json::from_slice(&cell.value).map_err(|error| {
@@ -564,6 +604,11 @@ impl Deployment {
     ) -> Result<(), RuntimeError> {
         let backends = self.backends().await?;
         let plugins = Plugins::open(&self.config)?;
+        let problems = crate::patterns::problems(&self.config, &plugins);
+        if !problems.is_empty() {
+            return Err(RuntimeError::Patterns(problems));
+        }
+        let patterns = ComponentPatterns::new(self.config.clone(), plugins.clone(), self.blobs.clone());
         let admission: Arc<dyn Admission> = Arc::new(RuntimeAdmission {
             config: self.config.clone(),
             registry: self.registry.clone(),
@@ -595,6 +640,7 @@ impl Deployment {
             leadership: Arc::new(FileLeadership::new(&self.config.state)),
             executor: Arc::new(executor),
             admission,
+            patterns: Arc::new(patterns),
             queues: self.queue_policies(),
             holder: format!("{}-{}", std::process::id(), keys::hex(&nonce)),
             on_lead: Box::new(on_lead),

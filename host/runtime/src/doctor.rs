@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     deployment::Deployment,
     git::{Git, resolve_commit},
+    plugins::Plugins,
 };
 
 /// Outcome of one check.
@@ -106,6 +107,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
             check("daemon", CheckStatus::Warn, "none is serving", Some("start one: pangolin orch serve &"))
         }
     });
+    checks.extend(patterns(config));
     match deployment.backends().await {
         Ok(backends) => {
             for (name, backend) in &backends {
@@ -118,6 +120,25 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// One line per pattern that queues are bound to.
+fn patterns(config: &Config) -> Vec<Check> {
+    let plugins = match Plugins::open(config) {
+        Ok(plugins) => plugins,
+        Err(error) => {
+            return vec![check("plugins", CheckStatus::Fail, causes(&error), Some("see the message"))];
+        }
+    };
+    let problems = crate::patterns::problems(config, &plugins);
+    if problems.is_empty() {
+        let bound: std::collections::BTreeSet<&str> =
+            config.queues.values().map(|queue| queue.pattern.as_str()).collect();
+        let names: Vec<&str> = bound.into_iter().collect();
+        return vec![check("patterns", CheckStatus::Ok, names.join(", "), None)];
+    }
+    let hint = "`pangolin plugin list` shows what there is; `pangolin plugin add` adds one";
+    problems.into_iter().map(|problem| check("patterns", CheckStatus::Fail, problem, Some(hint))).collect()
 }
 
 async fn executor(config: &Config, name: &str, backend: &dyn WorkerBackend) -> Check {

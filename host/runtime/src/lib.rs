@@ -14,6 +14,7 @@ pub mod keys;
 pub mod leadership;
 pub mod patch;
 pub mod patches;
+mod patterns;
 pub mod plugins;
 pub mod registry;
 pub mod secrets;

@@ -143,6 +143,14 @@ impl Plugins {
         self.load_pattern(id, resolved.bytes, resolved.limits).await
     }
 
+    /// Bounds for a pattern that a run pinned: the wish of its manifest and the caps of today.
+    ///
+    /// # Errors
+    /// [`PluginsError`] when the operator's policy cannot be read.
+    pub fn pattern_limits(&self, id: &str, bytes: &[u8]) -> Result<Limits, PluginsError> {
+        resolve::limits_of(Kind::Pattern, bytes, &self.config, id)
+    }
+
     /// The loaded pattern whose bytes these are: those of a resolved plugin, or those that a run pinned.
     ///
     /// # Errors

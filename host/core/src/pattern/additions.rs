@@ -92,7 +92,7 @@ pub fn additions(
         match run.item(&spec.id) {
             None => fresh.push(spec),
             Some(there) => {
-                let same = read(&spec.item).as_ref() == Some(there.plan)
+                let same = normalised(&spec.item).as_ref() == Some(there.plan)
                     && spec.supersedes.as_ref().is_none_or(|old| run.successor(old) == Some(&spec.id));
                 if !same {
                     return Err(Unfit::Taken(spec.id.clone()));
@@ -116,8 +116,15 @@ pub fn additions(
     Ok(split(in_order(parsed), supersedes, decisions))
 }
 
-/// An item as validation would make it.
-fn read(item: &serde_json::Map<String, Value>) -> Option<PlanItem> {
+/// Cuts the items of a producer, which were checked, into additions that fit into entries, dependencies first.
+#[must_use]
+pub fn produced(items: Vec<PlanItem>) -> Vec<Addition> {
+    if items.is_empty() { Vec::new() } else { split(in_order(items), BTreeMap::new(), &Decisions::default()) }
+}
+
+/// An item as validation makes it, without validating it: to compare it with one that is there.
+#[must_use]
+pub fn normalised(item: &serde_json::Map<String, Value>) -> Option<PlanItem> {
     let mut item: PlanItem = serde_json::from_value(Value::Object(item.clone())).ok()?;
     item.depends_on.extend(item.needs.values().map(|need| need.from.clone()));
     let mut seen = BTreeSet::new();

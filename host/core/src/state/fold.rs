@@ -173,12 +173,13 @@ impl RunState {
                 self.cancel(index, on);
                 Ok(())
             }
-            EntryBody::RunExtended { items, cause, document: _, explanation, plugin, supersedes, pins } => {
+            EntryBody::RunExtended { items, cause, document, explanation, plugin, supersedes, pins } => {
                 let extension = Extension {
                     first: position(self.nodes.len()),
                     actor: entry.actor.clone(),
                     explanation: explanation.clone(),
                     plugin: *plugin,
+                    document: *document,
                     pins: *pins,
                 };
                 self.extended(items, cause.as_ref(), supersedes, extension, added.unwrap_or_default(), on)

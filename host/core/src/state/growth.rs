@@ -87,6 +87,8 @@ pub struct Extension {
     pub explanation: String,
     /// The pattern component that decided; `None` for a producer.
     pub plugin: Option<Digest>,
+    /// Blob of the items.
+    pub document: Digest,
     /// Blob that lists what the items are pinned to.
     pub pins: Option<Digest>,
 }

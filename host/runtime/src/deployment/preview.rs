@@ -1,10 +1,7 @@
 //! What a plan would look like once its pattern has seen it. Nothing is stored.
 
-use std::{collections::HashMap, sync::Arc};
-
 use pangolin_core::{
-    ids::ItemId,
-    pattern::{Decisions, RunItem, RunView},
+    pattern::{Decisions, Tracker},
     plan::Plan,
     validate::{Finding, Severity},
 };
@@ -49,15 +46,13 @@ impl Deployment {
         let pattern = binding.pattern.clone();
         let plugins = Plugins::open(&self.config).map_err(|error| broken(causes(&error)))?;
         let component = plugins.pattern(&pattern).await.map_err(|error| broken(causes(&error)))?;
-        let mut view =
-            RunView { run_id: plan.id.to_string(), params_json: "{}".to_owned(), ..RunView::default() };
-        let index: HashMap<&ItemId, u32> =
-            (0_u32..).zip(&plan.items).map(|(index, item)| (&item.id, index)).collect();
-        for item in &plan.items {
-            let depends_on = item.depends_on.iter().filter_map(|id| index.get(id).copied()).collect();
-            view.push(RunItem::waiting(Arc::new(item.clone()), depends_on));
-        }
-        let outcome = component.plan(&Arc::new(view)).await.map_err(|error| broken(causes(&error)))?;
+        let params = serde_json::Value::Object(binding.params.clone());
+        let params = pangolin_audit::canon::to_vec(&params).map_err(|error| broken(causes(&error)))?;
+        let params = String::from_utf8_lossy(&params).into_owned();
+        plan.queue = queue;
+        let seed = pangolin_audit::decision::seed(&self.config.namespace, &plan.id);
+        let view = Tracker::planning(&plan, params, seed, self.now());
+        let outcome = component.plan(&view).await.map_err(|error| broken(causes(&error)))?;
         let decisions = outcome.map(|outcome| outcome.decisions).unwrap_or_default();
         if !decisions.findings.is_empty() {
             let findings = decisions.findings.into_iter();
@@ -72,7 +67,6 @@ impl Deployment {
         for item in plan.items.iter_mut().filter(|item| decisions.held.contains(&item.id)) {
             item.hold_on_red = true;
         }
-        plan.queue = queue;
         Ok(Preview { plan, pattern, decisions })
     }
 }

@@ -10,8 +10,8 @@ use pangolin_core::{
     entry::RetryPolicy,
     ids::{Digest, ItemId},
     manifest::NamedDigest,
-    pattern::{RunItem, RunView},
     plan::{Plan, PlanItem},
+    state::RunState,
     validate::{Finding, PlanContext, Severity, meant_input},
 };
 use pangolin_envelope::pipeline::PipelineSpec;
@@ -21,7 +21,7 @@ use pangolin_orchestrator::{
 };
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::blocks::{self, BlockPin};
 use crate::{
@@ -39,6 +39,10 @@ pub struct Pins {
     pub sets: Vec<ItemPins>,
     /// Position in `sets` by item id.
     pub items: BTreeMap<String, usize>,
+    /// What every reference of the items and of spawn templates in their inputs meant at admission, by kind: items that
+    /// are added later mean the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub references: BTreeMap<Kind, BTreeMap<String, NamedDigest>>,
 }
 
 impl Pins {
@@ -84,6 +88,9 @@ pub struct RuntimeAdmission {
     pub context: Arc<PlanContext>,
 }
 
+/// Largest pins blob in bytes.
+const PINS_BYTES_MAX: u64 = 64 << 20;
+
 fn finding(pointer: String, code: &'static str, message: String, hint: Option<String>) -> Finding {
     Finding { pointer, code, severity: Severity::Error, message, hint }
 }
@@ -104,45 +111,52 @@ impl Admission for RuntimeAdmission {
 
     async fn pin(&self, plan: &Plan) -> Result<Pinned, Vec<Finding>> {
         let mut findings = Vec::new();
-        let mut pins = Pins::default();
-        let executors: BTreeSet<&str> = plan.items.iter().map(|item| item.executor.as_str()).collect();
-        for name in executors {
-            self.check_isolation(name, &mut findings).await;
-        }
+        self.check_executors(&plan.items, &mut findings).await;
         let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
-        let mut positions: HashMap<ItemPins, usize> = HashMap::new();
-        for (index, item) in plan.items.iter().enumerate() {
-            let Some(resolved) = resolver.pin_item(index, item).await else { continue };
-            let position = *positions.entry(resolved).or_insert_with_key(|resolved| {
-                pins.sets.push(resolved.clone());
-                pins.sets.len() - 1
-            });
-            pins.items.insert(item.id.to_string(), position);
-        }
+        let pins = resolver.pin("/items", &plan.items).await;
         findings.append(&mut resolver.findings);
         let base_commit = self.base_commit(&mut findings);
-        let pattern = match self.ask_pattern(plan).await {
-            Ok(pattern) => pattern,
-            Err(message) => {
-                findings.push(finding("/queue".to_owned(), "pattern", message, None));
-                None
-            }
-        };
         if !findings.is_empty() {
             return Err(findings);
         }
-        let stored = match pangolin_audit::canon::to_vec(&pins) {
-            Ok(bytes) => self.blobs.put(&bytes).await.map_err(|error| causes(&error)),
-            Err(error) => Err(causes(&error)),
-        };
-        match stored {
-            Ok(digest) => Ok(Pinned { pins: Some(digest), base_commit, pattern }),
-            Err(message) => Err(vec![finding(String::new(), "storage", message, None)]),
+        Ok(Pinned { pins: Some(self.store(&pins).await?), base_commit })
+    }
+
+    async fn pin_added(&self, run: &RunState, items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
+        let mut findings = Vec::new();
+        self.check_executors(items, &mut findings).await;
+        let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
+        if let Some(digest) = run.submitted().pins {
+            let unreadable = |problem: String| {
+                vec![finding(String::new(), "storage", format!("pins of the run: {problem}"), None)]
+            };
+            let bytes =
+                self.blobs.get(&digest, PINS_BYTES_MAX).await.map_err(|error| unreadable(causes(&error)))?;
+            let pins: Pins = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+            resolver.know(&pins);
         }
+        let pins = resolver.pin("", items).await;
+        findings.append(&mut resolver.findings);
+        if findings.is_empty() { Ok(Some(self.store(&pins).await?)) } else { Err(findings) }
     }
 }
 
 impl RuntimeAdmission {
+    async fn store(&self, pins: &Pins) -> Result<Digest, Vec<Finding>> {
+        let stored = match pangolin_audit::canon::to_vec(pins) {
+            Ok(bytes) => self.blobs.put(&bytes).await.map_err(|error| causes(&error)),
+            Err(error) => Err(causes(&error)),
+        };
+        stored.map_err(|message| vec![finding(String::new(), "storage", message, None)])
+    }
+
+    async fn check_executors(&self, items: &[PlanItem], findings: &mut Vec<Finding>) {
+        let executors: BTreeSet<&str> = items.iter().map(|item| item.executor.as_str()).collect();
+        for name in executors {
+            self.check_isolation(name, findings).await;
+        }
+    }
+
     async fn check_isolation(&self, name: &str, findings: &mut Vec<Finding>) {
         let (Some(config), Some(backend)) = (self.config.executors.get(name), self.backends.get(name)) else {
             return;
@@ -167,32 +181,6 @@ impl RuntimeAdmission {
             }
         }
     }
-
-    /// Lets the pattern of the run's queue look at the plan; answers the digest of its component.
-    async fn ask_pattern(&self, plan: &Plan) -> Result<Option<Digest>, String> {
-        let Some(queue) = self.config.queues.get(&plan.queue) else { return Ok(None) };
-        let pattern = self.plugins.pattern(&queue.pattern).await.map_err(|error| causes(&error))?;
-        let index: HashMap<&ItemId, u32> =
-            (0u32..).zip(&plan.items).map(|(index, item)| (&item.id, index)).collect();
-        let mut view =
-            RunView { run_id: plan.id.to_string(), params_json: "{}".to_owned(), ..RunView::default() };
-        for item in &plan.items {
-            let depends_on = item.depends_on.iter().filter_map(|from| index.get(from).copied()).collect();
-            view.push(RunItem::waiting(Arc::new(item.clone()), depends_on));
-        }
-        let view = Arc::new(view);
-        let outcome = match pattern.plan(&view).await.map_err(|error| causes(&error))? {
-            Some(planned) => planned,
-            None => pattern.step(&view).await.map_err(|error| causes(&error))?,
-        };
-        if outcome.decisions.spawned.is_empty() {
-            return Ok(Some(pattern.digest()));
-        }
-        Err(format!(
-            "pattern {:?} adds items when a run is admitted, which this release does not support",
-            queue.pattern
-        ))
-    }
 }
 
 /// Findings about everything a plan refers to, without loading a plugin or asking a backend.
@@ -202,9 +190,7 @@ pub(crate) async fn check_references(
     plan: &Plan,
 ) -> Vec<Finding> {
     let mut resolver = Resolver::new(registry, AdapterSource::Names(adapters));
-    for (index, item) in plan.items.iter().enumerate() {
-        resolver.pin_item(index, item).await;
-    }
+    resolver.pin("/items", &plan.items).await;
     resolver.findings
 }
 
@@ -224,7 +210,43 @@ struct Resolver<'a> {
     references: HashMap<(Kind, String), Result<NamedDigest, String>>,
     subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
     pipelines: HashMap<Digest, Result<Vec<BlockPin>, String>>,
+    /// Adapters that the run is pinned to, by digest of the subagent.
+    pinned_adapters: HashMap<Digest, NamedDigest>,
     findings: Vec<Finding>,
+}
+
+/// An object in the inputs of an item that a pattern may make an item of: it has `executor` and `inputs`.
+struct Template<'a> {
+    pointer: String,
+    inputs: &'a Map<String, Value>,
+}
+
+fn templates<'a>(pointer: &str, value: &'a Value, found: &mut Vec<Template<'a>>) {
+    match value {
+        Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                templates(&format!("{pointer}/{index}"), value, found);
+            }
+        }
+        Value::Object(members) => {
+            if let (Some(Value::String(_)), Some(Value::Object(inputs))) =
+                (members.get("executor"), members.get("inputs"))
+            {
+                found.push(Template { pointer: format!("{pointer}/inputs"), inputs });
+            }
+            for (key, value) in members {
+                if value.is_object() || value.is_array() {
+                    templates(&format!("{pointer}/{}", escaped(key)), value, found);
+                }
+            }
+        }
+        _ => (),
+    }
+}
+
+/// A member name in a JSON pointer.
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 impl<'a> Resolver<'a> {
@@ -235,25 +257,84 @@ impl<'a> Resolver<'a> {
             references: HashMap::new(),
             subagents: HashMap::new(),
             pipelines: HashMap::new(),
+            pinned_adapters: HashMap::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// What the run is pinned to comes first: an added item means what it would have meant at admission.
+    fn know(&mut self, pins: &Pins) {
+        for (kind, references) in &pins.references {
+            for (reference, found) in references {
+                self.references.insert((*kind, reference.clone()), Ok(found.clone()));
+            }
+        }
+        for set in &pins.sets {
+            self.pinned_adapters.insert(set.subagent.digest, set.adapter.clone());
+            if let Some(pipeline) = &set.pipeline {
+                self.pipelines.insert(pipeline.digest, Ok(set.blocks.clone()));
+            }
+        }
+    }
+
+    /// Pins of items whose array is at `base`, with those of the templates in them.
+    async fn pin(&mut self, base: &str, items: &[PlanItem]) -> Pins {
+        let mut pins = Pins::default();
+        let mut positions: HashMap<ItemPins, usize> = HashMap::new();
+        for (index, item) in items.iter().enumerate() {
+            let at = format!("{base}/{index}/inputs");
+            let own = self.pin_inputs(&at, &item.inputs, true).await;
+            let mut found = Vec::new();
+            for (key, value) in &item.inputs {
+                if value.is_object() || value.is_array() {
+                    templates(&format!("{at}/{}", escaped(key)), value, &mut found);
+                }
+            }
+            let mut keep = |set: ItemPins| {
+                *positions.entry(set).or_insert_with_key(|set| {
+                    pins.sets.push(set.clone());
+                    pins.sets.len() - 1
+                })
+            };
+            if let Some(position) = own.map(&mut keep) {
+                pins.items.insert(item.id.to_string(), position);
+            }
+            for Template { pointer, inputs } in found {
+                if let Some(set) = self.pin_inputs(&pointer, inputs, false).await {
+                    keep(set);
+                }
+            }
+        }
+        for ((kind, reference), found) in &self.references {
+            if let Ok(found) = found {
+                pins.references.entry(*kind).or_default().insert(reference.clone(), found.clone());
+            }
+        }
+        pins
     }
 
     fn report(&mut self, pointer: String, code: &'static str, message: String, hint: Option<&str>) {
         self.findings.push(finding(pointer, code, message, hint.map(str::to_owned)));
     }
 
-    async fn pin_item(&mut self, index: usize, item: &PlanItem) -> Option<ItemPins> {
+    /// What the inputs at a pointer refer to. A template need not name everything: the pattern may add to it.
+    async fn pin_inputs(
+        &mut self,
+        pointer: &str,
+        inputs: &Map<String, Value>,
+        is_item: bool,
+    ) -> Option<ItemPins> {
         let before = self.findings.len();
-        let at = |key: &str| format!("/items/{index}/inputs/{key}");
-        for key in item.inputs.keys() {
+        let at = |key: &str| format!("{pointer}/{}", escaped(key));
+        for key in inputs.keys() {
             if let Some(meant) = meant_input(key) {
                 let message = format!("{key:?} is not an input; a slip here could drop a gate");
                 self.report(at(key), "unknown-input", message, Some(&format!("did you mean {meant:?}?")));
             }
         }
-        let subagent = match item.inputs.get("subagent") {
+        let subagent = match inputs.get("subagent") {
             Some(Value::String(reference)) => self.resolve(Kind::Subagent, reference, at("subagent")).await,
+            None if !is_item => None,
             _ => {
                 let hint = "name a registered subagent, e.g. \"subagent\": \"code-edit\"";
                 self.report(
@@ -273,17 +354,17 @@ impl<'a> Resolver<'a> {
             Some((capabilities, adapter)) => (capabilities, Some(adapter)),
             None => (Vec::new(), None),
         };
-        if let Some(list) = self.resolve_list(Kind::Capability, item, "capabilities", index).await {
+        if let Some(list) = self.resolve_list(Kind::Capability, inputs, "capabilities", pointer).await {
             capabilities = list;
         }
         for added in
-            self.resolve_list(Kind::Capability, item, "addCapabilities", index).await.unwrap_or_default()
+            self.resolve_list(Kind::Capability, inputs, "addCapabilities", pointer).await.unwrap_or_default()
         {
             capabilities.retain(|capability| capability.name != added.name);
             capabilities.push(added);
         }
-        let env = self.resolve_list(Kind::Env, item, "env", index).await.unwrap_or_default();
-        let pipeline = match item.inputs.get("pipeline") {
+        let env = self.resolve_list(Kind::Env, inputs, "env", pointer).await.unwrap_or_default();
+        let pipeline = match inputs.get("pipeline") {
             None => None,
             Some(Value::String(reference)) => self.resolve(Kind::Pipeline, reference, at("pipeline")).await,
             Some(_) => {
@@ -346,6 +427,9 @@ impl<'a> Resolver<'a> {
         let doc: SubagentDoc =
             self.registry.doc(Kind::Subagent, digest).await.map_err(|error| causes(&error))?;
         let id = doc.adapter.id;
+        if let Some(pinned) = self.pinned_adapters.get(digest) {
+            return Ok((doc.capabilities, pinned.clone()));
+        }
         let digest = match &self.adapters {
             AdapterSource::Names(known) if known.contains(&id) => Digest::of(id.as_bytes()),
             AdapterSource::Names(known) => {
@@ -364,20 +448,18 @@ impl<'a> Resolver<'a> {
     async fn resolve_list(
         &mut self,
         kind: Kind,
-        item: &PlanItem,
+        inputs: &Map<String, Value>,
         key: &str,
-        index: usize,
+        pointer: &str,
     ) -> Option<Vec<NamedDigest>> {
-        let references: Vec<String> = match item.inputs.get(key)? {
+        let references: Vec<String> = match inputs.get(key)? {
             Value::String(one) => vec![one.clone()],
             Value::Array(many) => many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
             _ => return None,
         };
         let mut found = Vec::with_capacity(references.len());
         for (position, reference) in references.iter().enumerate() {
-            found.extend(
-                self.resolve(kind, reference, format!("/items/{index}/inputs/{key}/{position}")).await,
-            );
+            found.extend(self.resolve(kind, reference, format!("{pointer}/{key}/{position}")).await);
         }
         Some(found)
     }

@@ -208,10 +208,10 @@ impl DispatchExecutor {
     }
 
     async fn item_pins(&self, run: &RunState, item: &ItemId) -> Result<ItemPins, PrepareError> {
-        let digest = run.submitted().pins.ok_or_else(|| {
+        let digest = run.pins_of(item).ok_or_else(|| {
             denied(
                 FailureReason::IntegrityFailed,
-                "the run was admitted without resolved references".to_owned(),
+                "the item was admitted without resolved references".to_owned(),
             )
         })?;
         let cached =
