@@ -104,6 +104,12 @@ impl AdapterComponent {
         Ok(Self { host: host.clone(), pre, limits, digest: loaded.digest, from: loaded.from })
     }
 
+    /// The same component under other limits. Cheap: nothing is compiled or loaded again.
+    #[must_use]
+    pub fn with_limits(&self, limits: Limits) -> Self {
+        Self { limits, ..self.clone() }
+    }
+
     /// Digest of the component.
     #[must_use]
     pub const fn digest(&self) -> Digest {

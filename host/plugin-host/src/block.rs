@@ -17,7 +17,7 @@ use crate::{
     call::Call,
     engine::{Loaded, PluginHost, Profile, engine_name},
     failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
-    limits::Limits,
+    limits::{Limits, Probe},
     state::CallState,
 };
 
@@ -80,6 +80,7 @@ pub struct BlockComponent {
     host: PluginHost,
     pre: BlockFullPre<CallState>,
     digest: Digest,
+    probe: Probe,
 }
 
 impl PluginHost {
@@ -160,7 +161,13 @@ fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
 impl BlockComponent {
     fn link(host: &PluginHost, mut loaded: Loaded) -> Result<Self, PluginError> {
         let pre = link(&mut loaded.linker, &loaded.component).map_err(|error| loaded.mismatch(&error))?;
-        Ok(Self { host: host.clone(), pre, digest: loaded.digest })
+        Ok(Self { host: host.clone(), pre, digest: loaded.digest, probe: Probe::default() })
+    }
+
+    /// The same component with what a conformance suite makes harder than it is.
+    #[must_use]
+    pub fn with_probe(&self, probe: Probe) -> Self {
+        Self { probe, ..self.clone() }
     }
 
     /// Digest of the component.
@@ -192,7 +199,7 @@ impl BlockComponent {
             Ok(rules) => rules,
             Err(failure) => return (failed(call, self.digest, &failure), world),
         };
-        let limits = limits(call);
+        let limits = Limits { probe: self.probe, ..limits(call) };
         let mut running = match Call::new(self.pre.engine(), self.digest, &limits, 0, None) {
             Ok(running) => running,
             Err(error) => return (failed(call, self.digest, &error.failure), world),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Most entries of one page.
-const PAGE_MAX: u32 = 1_024;
+const PAGE_MAX: usize = 1_024;
 
 /// Most bytes of one read; asking for more answers this many.
 const READ_MAX: u32 = 1 << 20;
@@ -76,6 +76,7 @@ impl stage::HostInput for CallState {
         if let Some(refusal) = self.forced() {
             return Ok(Err(refusal));
         }
+        let most = self.probe.page_items.unwrap_or(PAGE_MAX).max(1);
         let block = self.block()?;
         let listing = match block.listing() {
             Ok(listing) => listing,
@@ -101,7 +102,7 @@ impl stage::HostInput for CallState {
         let page: Vec<stage::Entry> = found
             .iter()
             .skip(offset as usize)
-            .take(limit.min(PAGE_MAX) as usize)
+            .take(most.min(limit as usize))
             .map(|entry| stage::Entry {
                 path: entry.path.clone(),
                 size: entry.size,
