@@ -83,8 +83,15 @@ pub fn engine_name(profile: Profile) -> String {
 
 /// What native code is made for: the processor family's baseline, whatever the building machine has beyond it. A file
 /// compiled here then runs on every other machine of the family.
-pub(crate) const TARGET: &str =
-    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
+///
+/// The engine wants the triple of the running program. The C library at its end has no part in the code: the static
+/// worker loads what a host with another one compiled, which the worker's tests show.
+pub(crate) const TARGET: &str = match (cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
+    (true, true) => "aarch64-unknown-linux-musl",
+    (true, false) => "aarch64-unknown-linux-gnu",
+    (false, true) => "x86_64-unknown-linux-musl",
+    (false, false) => "x86_64-unknown-linux-gnu",
+};
 
 /// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
 /// anyway; what is listed here stays off when another crate's features bring it back. Several memories stay on: the

@@ -181,7 +181,9 @@ impl Stage {
     fn command(&self) -> Command {
         let text = serde_json::to_vec(&self.envelope).unwrap();
         fs::write(self.path("envelope").join(ENVELOPE_FILE), text).unwrap();
-        let worker = env!("CARGO_BIN_EXE_pangolin-worker");
+        // Another build of it, e.g. the static one for release.
+        let worker = std::env::var("PANGOLIN_TEST_WORKER");
+        let worker = worker.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pangolin-worker"));
         let mut command = if let Some(user) = self.ordinary {
             let copy = self.path("pangolin-worker");
             // By a process of its own: a descriptor open for writing, inherited by a child that another test starts
