@@ -400,11 +400,11 @@ fn only_what_ended_badly_is_superseded_and_only_once() {
         ("n m", vec![("n", "bad"), ("m", "bad")], "has a successor already"),
         ("n", vec![("m", "bad")], "is not replaced by an added item"),
     ] {
-        let Err(Violation::Supersedes(_, text)) = run.add(items, &supersedes) else { panic!("{words}") };
+        let Err(Violation::Supersedes(text)) = run.add(items, &supersedes) else { panic!("{words}") };
         assert!(text.contains(words), "{text}");
     }
     run.add("n m", &[("n", "bad"), ("m", "red")]).expect("both ended badly");
-    let Err(Violation::Supersedes(_, text)) = run.add("o", &[("o", "bad")]) else { panic!("twice") };
+    let Err(Violation::Supersedes(text)) = run.add("o", &[("o", "bad")]) else { panic!("twice") };
     assert!(text.contains("successor already"), "{text}");
 }
 
@@ -415,8 +415,7 @@ fn producers_extend_while_the_run_is_open_and_patterns_afterwards_too() {
     let mut run = Growing::new(open);
     run.ok(decided(record(0, 0)));
     run.apply(extended(&["b"], &[], None), Some("b")).expect("a producer");
-    let Err(Violation::Supersedes(_, text)) = run.apply(extended(&["c"], &[("c", "a")], None), Some("c"))
-    else {
+    let Err(Violation::Supersedes(text)) = run.apply(extended(&["c"], &[("c", "a")], None), Some("c")) else {
         panic!("a producer supersedes")
     };
     assert!(text.contains("only a pattern"), "{text}");

@@ -56,7 +56,7 @@ pub struct StepFailure {
     /// The same call may work later. Everything else is deterministic.
     pub retryable: bool,
     /// How it was called.
-    pub facts: CallFacts,
+    pub facts: Box<CallFacts>,
 }
 
 /// What the binding of a queue makes of a failed step.
@@ -142,7 +142,7 @@ impl Patterns for NoPatterns {
             code: "host-error".to_owned(),
             message: format!("this deployment cannot run patterns, also not {}", asked.id),
             retryable: false,
-            facts: CallFacts::default(),
+            facts: Box::default(),
         })
     }
 

@@ -62,7 +62,7 @@ fn facts() -> CallFacts {
 }
 
 fn failure(code: &str, retryable: bool) -> StepFailure {
-    StepFailure { code: code.into(), message: format!("it is {code}"), retryable, facts: facts() }
+    StepFailure { code: code.into(), message: format!("it is {code}"), retryable, facts: Box::new(facts()) }
 }
 
 impl Scripted {

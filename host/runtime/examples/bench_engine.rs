@@ -1,5 +1,6 @@
 //! Engine throughput: items per second through the real driver on SQLite on disk, hash-chained and sealed, with an
-//! executor that finishes at once. One JSON line per shape and durability. `--quick` runs the small shapes only.
+//! executor that finishes at once. One JSON line per shape and durability. `--quick` runs the small shapes only,
+//! `--growth` only the runs that a pattern makes grow.
 //!
 //! Peers, measured on a 2-core machine by the authors of the issue: the TypeScript original did 236 items/s
 //! (layered 100), 27 (layered 1,000), 41 (fan-in 1,000), 20 (chain of 300).
@@ -9,7 +10,15 @@
     reason = "a benchmark prints its result and may stop anywhere"
 )]
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use pangolin_audit::{
@@ -17,8 +26,9 @@ use pangolin_audit::{
     verify::{Trust, verify_bundle},
 };
 use pangolin_core::{
-    entry::{Evidence, RetryPolicy},
+    entry::{Entry, Evidence, RetryPolicy},
     ids::{Digest, DispatchId, QueueName, RunId},
+    pattern::RunView,
     plan::{Plan, PlanItem},
     scheduler::{AttemptEnd, AttemptStatus, Fire, QueuePolicy},
     state::RunState,
@@ -32,8 +42,9 @@ use pangolin_orchestrator::{
     keys,
     leadership::Alone,
     message::{Envelope, MESSAGE_VERSION, Request},
-    patterns::NoPatterns,
+    patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
 };
+use pangolin_plugin_host::{CacheKey, PatternComponent, PluginHost};
 use pangolin_ports::{
     inbox::{Inbox, Message},
     memory::{MemoryBlobStore, MemoryInbox, SystemClock},
@@ -42,7 +53,10 @@ use pangolin_ports::{
 use pangolin_store_sqlite::{Options, SqliteRunStore, Synchronous};
 use serde_json::json;
 
-struct Instantly;
+/// Ends every item at once; the item `split` leaves these outputs.
+struct Instantly {
+    outputs: BTreeMap<String, Digest>,
+}
 
 #[async_trait]
 impl Executor for Instantly {
@@ -50,10 +64,9 @@ impl Executor for Instantly {
         Ok(None)
     }
     fn start(&self, job: Job, report: Reporter) {
-        let _ = report.send(Report {
-            job,
-            end: AttemptEnd { status: AttemptStatus::Done, evidence: Evidence::default() },
-        });
+        let outputs = if job.item.as_str() == "split" { self.outputs.clone() } else { BTreeMap::new() };
+        let evidence = Evidence { outputs, ..Evidence::default() };
+        let _ = report.send(Report { job, end: AttemptEnd { status: AttemptStatus::Done, evidence } });
     }
     fn stop(&self, _dispatch: &DispatchId) {}
     fn forget(&self, _dispatch: &DispatchId) {}
@@ -95,14 +108,24 @@ fn plan(shape: &str, items: usize) -> String {
     json!({"id": format!("{shape}-{items}"), "queue": "default", "items": list}).to_string()
 }
 
-async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous) -> (f64, u64, u64) {
+/// One run through the engine.
+struct Case {
+    shape: &'static str,
+    items: usize,
+    plan: String,
+    outputs: BTreeMap<String, Digest>,
+    patterns: Arc<dyn Patterns>,
+}
+
+async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, u64) {
+    let Case { shape, items, plan, outputs, patterns } = case;
     let file = dir.join(format!("{shape}-{items}-{synchronous:?}.db"));
     let store = Arc::new(SqliteRunStore::open(&file, Options { synchronous, ..Options::default() }).unwrap());
     let blobs = Arc::new(MemoryBlobStore::new());
     let inbox = Arc::new(MemoryInbox::new());
     let key = Arc::new(SigningKey::from_seed("pangolin.bench/engine", &[1; 32]).unwrap());
     let run = RunId::new(format!("{shape}-{items}")).unwrap();
-    let request = Request::Submit { plan: plan(shape, items), queue: None, actor: "app:bench".to_owned() };
+    let request = Request::Submit { plan, queue: None, actor: "app:bench".to_owned() };
     let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap();
     inbox.send(Message { name: "submit".to_owned(), bytes }).await.unwrap();
     // A daemon that serves already is what a submitter meets: the clock starts when it leads, before it has seen
@@ -116,9 +139,9 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
         clock: Arc::new(SystemClock),
         key: key.clone(),
         leadership: Arc::new(Alone),
-        executor: Arc::new(Instantly),
+        executor: Arc::new(Instantly { outputs }),
         admission: Arc::new(Open),
-        patterns: Arc::new(NoPatterns),
+        patterns,
         queues: BTreeMap::from([(
             QueueName::new("default").unwrap(),
             QueuePolicy { concurrency: 64, paused: false },
@@ -141,7 +164,7 @@ async fn engine(dir: &Path, shape: &str, items: usize, synchronous: Synchronous)
     let head = store.head(&keys::run_stream(&run)).await.unwrap();
     let records = store.read(&keys::run_stream(&run), 1, 2).await.unwrap();
     let bytes: u64 = records.iter().map(|record| record.bytes.len() as u64).sum();
-    if items <= 1000 {
+    if items <= 1000 && shape != "growth" {
         let bundle = export_bundle(&*store, &*blobs, &key, &run).await.unwrap();
         assert!(verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()] }).intact);
     }
@@ -173,6 +196,77 @@ fn peak_rss_mib() -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
+/// Asks the map-reduce pattern that ships, in the engine that it has in a deployment, and adds up how long that takes.
+struct Timed {
+    pattern: PatternComponent,
+    asked_us: AtomicU64,
+    steps: AtomicU64,
+}
+
+impl Timed {
+    async fn ask(&self, view: Arc<RunView>, plan: bool) -> Result<StepAnswer, StepFailure> {
+        let started = Instant::now();
+        let outcome =
+            if plan { self.pattern.plan(&view).await } else { self.pattern.step(&view).await.map(Some) };
+        let outcome = outcome.unwrap().unwrap();
+        self.asked_us.fetch_add(u64::try_from(started.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        Ok(StepAnswer { decisions: outcome.decisions, facts: CallFacts::default() })
+    }
+}
+
+#[async_trait]
+impl Patterns for Timed {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+        let component = self.pattern.digest();
+        Ok(Some(Binding { id: "map-reduce".to_owned(), component, params: serde_json::Map::new() }))
+    }
+    async fn plan(&self, _asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
+        self.ask(view, true).await
+    }
+    async fn step(&self, _asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
+        self.ask(view, false).await
+    }
+    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
+        OnFailure::Closed
+    }
+    async fn compare(
+        &self,
+        _entries: &[Entry],
+        _documents: &BTreeMap<Digest, Vec<u8>>,
+        _asked: &Asked,
+    ) -> Result<u64, String> {
+        Err("a benchmark does not upgrade".to_owned())
+    }
+}
+
+/// A splitter with so many outputs; everything else comes from the pattern.
+async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
+    let bytes = pangolin_builtin_plugins::pattern("map-reduce").expect("map-reduce ships");
+    let host =
+        PluginHost::new(&dir.join("cache"), CacheKey::load_or_create(&dir.join("key")).unwrap()).unwrap();
+    let pattern = host.load_pattern(bytes).unwrap();
+    let timed = Arc::new(Timed { pattern, asked_us: AtomicU64::new(0), steps: AtomicU64::new(0) });
+    let template = json!({"executor": "dispatch", "inputs": {}});
+    let plan = json!({"id": format!("growth-{maps}"), "queue": "default", "items": [{
+        "id": "split", "executor": "dispatch", "depends_on": [], "resourceLocks": [],
+        "inputs": {"mapReduce": {"map": template, "reduce": template}},
+    }]});
+    let outputs: BTreeMap<String, Digest> =
+        (0..maps).map(|index| (format!("part-{index:06}"), Digest::of(b"part"))).collect();
+    let case =
+        Case { shape: "growth", items: maps, plan: plan.to_string(), outputs, patterns: timed.clone() };
+    let (seconds, entries, _) = engine(dir, case, Synchronous::Normal).await;
+    let asked = timed.asked_us.load(Ordering::Relaxed) as f64 / 1e6;
+    json!({
+        "bench": "engine", "shape": "growth", "items": maps, "synchronous": "NORMAL", "concurrency": 64,
+        "items_per_s": (maps as f64 / seconds).round(), "seconds": (seconds * 1000.0).round() / 1000.0,
+        "entries": entries, "steps": timed.steps.load(Ordering::Relaxed),
+        "pattern_seconds": (asked * 1000.0).round() / 1000.0,
+        "pattern_share": (asked / seconds * 1000.0).round() / 1000.0, "peak_rss_mib": peak_rss_mib(),
+    })
+}
+
 #[tokio::main]
 async fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
@@ -184,9 +278,23 @@ async fn main() {
     if !quick {
         shapes.push(("layered", 100_000));
     }
+    let growing: &[usize] = if quick { &[1_000] } else { &[1_000, 10_000] };
+    for maps in growing {
+        println!("{}", growth(dir.path(), *maps).await);
+    }
+    if std::env::args().any(|arg| arg == "--growth") {
+        return;
+    }
     for (mode, synchronous) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
         for (shape, items) in &shapes {
-            let (seconds, entries, hop_bytes) = engine(dir.path(), shape, *items, mode).await;
+            let case = Case {
+                shape,
+                items: *items,
+                plan: plan(shape, *items),
+                outputs: BTreeMap::new(),
+                patterns: Arc::new(NoPatterns),
+            };
+            let (seconds, entries, hop_bytes) = engine(dir.path(), case, mode).await;
             let mut line = json!({
                 "bench": "engine", "shape": shape, "items": items, "synchronous": synchronous, "concurrency": 64,
                 "items_per_s": (*items as f64 / seconds).round(), "seconds": (seconds * 1000.0).round() / 1000.0,

@@ -91,7 +91,7 @@ impl ComponentPatterns {
             code: code.to_owned(),
             message,
             retryable: false,
-            facts: facts.clone(),
+            facts: Box::new(facts.clone()),
         };
         let bytes = self.blobs.get(&asked.component, COMPONENT_BYTES_MAX as u64).await.map_err(|error| {
             failed("integrity", format!("the component that the run is pinned to: {}", causes(&error)))
@@ -126,7 +126,7 @@ fn from_plugins(error: &PluginsError, facts: CallFacts) -> StepFailure {
         PluginsError::Load { source, .. } => (source.code(), source.failure.is_retryable()),
         _ => ("host-error", false),
     };
-    StepFailure { code: code.to_owned(), message: causes(error), retryable, facts }
+    StepFailure { code: code.to_owned(), message: causes(error), retryable, facts: Box::new(facts) }
 }
 
 fn from_call(error: PluginError, facts: CallFacts) -> StepFailure {
@@ -136,7 +136,7 @@ fn from_call(error: PluginError, facts: CallFacts) -> StepFailure {
         code: error.code().to_owned(),
         retryable: error.failure.is_retryable(),
         message: error.failure.to_string(),
-        facts: CallFacts { fuel, peak_memory, ..facts },
+        facts: Box::new(CallFacts { fuel, peak_memory, ..facts }),
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn view(
 fn item_view(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> ItemView {
     let last = |pick: fn(&Attempt) -> bool| item.attempts.iter().rev().find(|attempt| pick(attempt));
     let patched = last(|attempt| attempt.end.as_ref().is_some_and(|end| end.evidence.patch.is_some()));
+    let extension = state.extension_of(item.id());
     let verified = last(|attempt| attempt.end.as_ref().is_some_and(|end| end.evidence.verify.is_some()));
     let blocked_by = blockers.iter().filter_map(|blocker| match blocker {
         Blocker::Dependency { item, .. } => Some(item.clone()),
@@ -78,14 +79,53 @@ fn item_view(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> Item
     ItemView {
         id: item.id().clone(),
         status: item.state.name().to_owned(),
-        why: why(item, blockers),
+        why: whole_reason(state, item, blockers),
         blocked_by: blocked_by.collect(),
         depends_on: item.plan.depends_on.clone(),
         resource_locks: item.plan.resource_locks.clone(),
         attempts: item.attempts.iter().map(|attempt| attempt_view(state, item, attempt)).collect(),
         result_ref: patched.and_then(|attempt| attempt.end.as_ref()?.evidence.patch),
         verify: verified.and_then(|attempt| attempt.end.as_ref()?.evidence.verify.clone()),
+        added_by: extension.map(|extension| extension.actor.clone()),
+        added_because: because(state, item),
+        superseded_by: state.successor(item.id()).cloned(),
     }
+}
+
+/// Why a pattern added the item. An entry that adds several has one line for each.
+fn because(state: &RunState, item: CoreItem<'_>) -> Option<String> {
+    let extension = state.extension_of(item.id())?;
+    let own = extension
+        .explanation
+        .lines()
+        .find_map(|line| line.strip_prefix(item.id().as_str())?.strip_prefix(": "));
+    let text = own.unwrap_or(&extension.explanation);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Where it stands, what took its place, and how it came into the run.
+fn whole_reason(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> String {
+    let mut text = match item.state {
+        ItemState::Skipped { cause } if state.item(cause).is_some_and(|cause| !cause.state.is_dead()) => {
+            format!("skipped because {cause} is red")
+        }
+        _ => why(item, blockers),
+    };
+    if let Some(successor) = state.successor(item.id()) {
+        text.push_str(&format!("; superseded by {successor}"));
+    }
+    if let Some(extension) = state.extension_of(item.id()) {
+        let pattern = extension.plugin.and(state.submitted().pattern_id.as_ref());
+        let who = match pattern {
+            Some(id) => format!("pattern {id}"),
+            None => extension.actor.clone(),
+        };
+        text.push_str(&format!("; added by {who}"));
+        if let Some(because) = because(state, item) {
+            text.push_str(&format!(" because {because}"));
+        }
+    }
+    text
 }
 
 fn attempt_view(state: &RunState, item: CoreItem<'_>, attempt: &Attempt) -> AttemptView {

@@ -81,6 +81,15 @@ pub struct ItemView {
     /// Self-verify of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verify: Option<VerifyResult>,
+    /// Who added it after admission: `pattern:<queue>`, or the actor of a producer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub added_by: Option<String>,
+    /// Why it was added, in the words of the pattern.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub added_because: Option<String>,
+    /// The item that took its place: the run's outcome is judged by that one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub superseded_by: Option<ItemId>,
 }
 
 /// One attempt.

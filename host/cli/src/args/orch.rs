@@ -30,7 +30,8 @@ Exit codes: 0 valid, 1 invalid.")]
         queue: Option<String>,
     },
     /// Draw the graph of a plan, with what its pattern may add
-    #[command(after_help = "Nothing is stored or submitted. Possible items are those that the queue's pattern may add while the run
+    #[command(
+        after_help = "Nothing is stored or submitted. Possible items are those that the queue's pattern may add while the run
 goes on, for example fix rounds. Item outcomes decide which of them come.
 
 Formats: text (default), svg, mermaid, dot; --json prints nodes and edges.
@@ -38,7 +39,8 @@ Formats: text (default), svg, mermaid, dot; --json prints nodes and edges.
 Examples:
   pangolin orch render plan.json
   pangolin orch render plan.json --format svg --out plan.svg
-  pangolin orch render plan.json --queue ci --format mermaid")]
+  pangolin orch render plan.json --queue ci --format mermaid"
+    )]
     Render(Render),
     /// Submit a plan; prints the run id on stdout and the admission receipt on stderr
     #[command(
@@ -90,6 +92,36 @@ Examples:
     Cancel {
         /// <run> or <run>/<item>
         target: Target,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Add items to an open-ended run
+    #[command(
+        after_help = "The file holds a JSON array of items, each as in a plan. They may depend on each other and on items of
+the run. Adding the same items again changes nothing.
+
+Examples:
+  pangolin orch extend feed-1 items.json
+  next-batch | pangolin orch extend feed-1 - --actor app:feed
+
+Exit codes: 0 added (or waiting for a daemon), 1 refused."
+    )]
+    Extend {
+        /// The run
+        run: RunId,
+        /// File with the items, - for stdin
+        items: PathBuf,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Say that no more items come: an open-ended run then ends with its last item
+    #[command(after_help = "Closing a closed run changes nothing. A pattern may still add items after this.
+
+Examples:
+  pangolin orch close feed-1")]
+    Close {
+        /// The run
+        run: RunId,
         #[command(flatten)]
         actor: Actor,
     },

@@ -1,6 +1,7 @@
 //! `pangolin orch …`.
 
 mod audit;
+mod grow;
 mod logs;
 mod plan;
 mod render;
@@ -33,6 +34,8 @@ pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
         Orch::Status { run, ascii } => status::status(context, run, ascii).await,
         Orch::Watch(args) => watch::run(context, args).await,
         Orch::Cancel { target, actor } => cancel(context, target, &actor).await,
+        Orch::Extend { run, items, actor } => grow::extend(context, &run, &items, &actor).await,
+        Orch::Close { run, actor } => grow::close(context, &run, &actor).await,
         Orch::Audit { run, out } => audit::run(context, &run, out.as_deref()).await,
         Orch::Logs(args) => logs::run(context, args).await,
     }

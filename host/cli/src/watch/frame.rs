@@ -156,9 +156,12 @@ impl Layout {
 
     fn line(&self, item: &ItemView, now: i64, style: Style) -> Line {
         let (glyph, role) = style.glyph(&Status::of(&item.status));
+        let superseded = item.superseded_by.is_some();
+        // What another item stands in for is no news any more.
+        let (role, plain) = if superseded { (Role::Dim, Role::Dim) } else { (role, Role::Plain) };
         let mut line: Line = vec![
             (role, format!("{glyph} ")),
-            (Role::Plain, format!("{}  ", pad(&table::cut(item.id.as_str(), self.id, style.ascii), self.id))),
+            (plain, format!("{}  ", pad(&table::cut(item.id.as_str(), self.id, style.ascii), self.id))),
             (role, format!("{}  ", pad(&one_line(&item.status), self.status))),
         ];
         if self.attempts {
@@ -175,7 +178,7 @@ impl Layout {
         if self.cost > 0 {
             line.push((Role::Plain, format!("{}  ", pad(&cost(item), self.cost))));
         }
-        let role = if matches!(Status::of(&item.status), Status::Failed) { Role::Plain } else { Role::Dim };
+        let role = if matches!(Status::of(&item.status), Status::Failed) { plain } else { Role::Dim };
         line.push((role, why(item)));
         line
     }

@@ -493,15 +493,15 @@ impl RunState {
         if !supersedes.is_empty() {
             let ids: HashSet<&ItemId> = ids.iter().collect();
             if let Some(new) = supersedes.keys().find(|new| !ids.contains(new)) {
-                let text = "is not replaced by an added item".to_owned();
-                return Err(Violation::Supersedes(new.clone(), text).into());
+                let text = format!("{new}: it is not replaced by an added item");
+                return Err(Violation::Supersedes(text.into_boxed_str()).into());
             }
         }
         if extension.plugin.is_none()
             && let Some((new, _)) = supersedes.iter().next()
         {
-            let text = "is not replaced: only a pattern may do that".to_owned();
-            return Err(Violation::Supersedes(new.clone(), text).into());
+            let text = format!("{new}: only a pattern may do that");
+            return Err(Violation::Supersedes(text.into_boxed_str()).into());
         }
         self.check_supersedes(supersedes).map_err(|(old, violation)| {
             let state = self.position_of(&old).map(|index| self.node(index).state.name());

@@ -140,7 +140,9 @@ impl RunState {
     pub fn check_supersedes(&self, supersedes: &BTreeMap<ItemId, ItemId>) -> Result<(), (ItemId, Violation)> {
         let mut taken = BTreeSet::new();
         for (new, old) in supersedes {
-            let refuse = |text: &str| Err((old.clone(), Violation::Supersedes(new.clone(), text.to_owned())));
+            let refuse = |text: &str| {
+                Err((old.clone(), Violation::Supersedes(format!("{new}: it {text}").into_boxed_str())))
+            };
             let Some(index) = self.position_of(old) else { return refuse("does not exist") };
             let node = self.node(index);
             if !node.state.is_terminal() {

@@ -132,9 +132,9 @@ pub enum Violation {
     /// An order of decisions that cannot be.
     #[error("pattern: {0}")]
     Pattern(String),
-    /// The first item cannot take the place of the one that the refusal names.
-    #[error("it cannot be superseded by {0}: it {1}")]
-    Supersedes(ItemId, String),
+    /// An item cannot take the place of another one: which, and why.
+    #[error("it cannot be superseded by {0}")]
+    Supersedes(Box<str>),
     /// `run.completed` while the pattern has not seen everything that ended.
     #[error("the pattern has not seen everything that ended")]
     PatternDue,

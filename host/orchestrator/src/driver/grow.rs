@@ -112,7 +112,7 @@ pub(super) async fn ask(
             code: "host-error".to_owned(),
             message: format!("the call of pattern {id} ended in a panic of the host: {error}"),
             retryable: false,
-            facts: CallFacts::default(),
+            facts: Box::default(),
         })
     })
 }
@@ -353,7 +353,7 @@ impl Driver<'_> {
             Ok(answer) => Self::take_decisions(parts, state, answer)
                 .await?
                 .map_err(|(code, message)| (code, message, answer.facts.clone())),
-            Err(failure) => Err((failure.code.clone(), failure.message.clone(), failure.facts.clone())),
+            Err(failure) => Err((failure.code.clone(), failure.message.clone(), (*failure.facts).clone())),
         };
         match taken {
             Ok((answer, decisions, stored, pins)) => {
@@ -392,7 +392,6 @@ impl Driver<'_> {
     }
 
     /// Checks decisions against the run and stores them. The inner error is what becomes of them in the record.
-    #[expect(clippy::type_complexity, reason = "the parts of one record, used in one place")]
     async fn take_decisions<'a>(
         parts: &super::Parts,
         state: &RunState,

@@ -384,7 +384,10 @@ impl Driver<'_> {
         decisions: &[u8],
         now: i64,
     ) -> Result<(), DriverError> {
-        let Ok(answer) = planned.answer else { return Ok(self.scheduler.insert_run(state)) };
+        let Ok(answer) = planned.answer else {
+            self.scheduler.insert_run(state);
+            return Ok(());
+        };
         let facts = OpenStepFacts {
             step: 0,
             component: planned.binding.component,

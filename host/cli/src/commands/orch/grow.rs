@@ -1,0 +1,55 @@
+//! `pangolin orch extend` and `close`.
+
+use std::path::Path;
+
+use pangolin_core::ids::RunId;
+use pangolin_runtime::deployment::Deployment;
+use serde_json::json;
+
+use super::{ANSWER_WAIT, warn_without_daemon};
+use crate::{
+    args::Actor,
+    context::{Context, actor},
+    error::CliResult,
+    exit::Exit,
+    files,
+};
+
+pub(super) async fn extend(context: &Context, run: &RunId, items: &Path, flag: &Actor) -> CliResult {
+    let bytes = files::read(items)?;
+    let deployment = context.deployment()?;
+    let message = deployment.extend(run, &bytes, &actor(flag)).await?;
+    report(context, &deployment, run, &message).await
+}
+
+pub(super) async fn close(context: &Context, run: &RunId, flag: &Actor) -> CliResult {
+    let deployment = context.deployment()?;
+    let message = deployment.close(run, &actor(flag)).await?;
+    report(context, &deployment, run, &message).await
+}
+
+/// Waits for the daemon, when there is one, and says what it answered. A refusal is an error of the command.
+async fn report(context: &Context, deployment: &Deployment, run: &RunId, message: &str) -> CliResult {
+    let printer = &context.printer;
+    let answer = match deployment.daemon() {
+        Some(_) => {
+            printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?
+        }
+        None => None,
+    };
+    if printer.is_json() {
+        let mut document = json!({ "run": run, "answered": answer.is_some() });
+        if let Some(answer) = answer {
+            document["answer"] = json!(answer.reason);
+            if let Some(receipt) = answer.receipt {
+                document["receipt"] = receipt;
+            }
+        }
+        printer.json(&document)?;
+    } else {
+        let what = answer.map_or_else(|| "requested".to_owned(), |answer| answer.reason);
+        printer.note(format_args!("{run}: {what}"));
+    }
+    warn_without_daemon(context, deployment, "the request waits");
+    Ok(Exit::Ok)
+}
