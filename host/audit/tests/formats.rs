@@ -13,3 +13,12 @@ fn a_bundle_of_version_1_verifies_with_its_published_key() {
     assert_eq!(report.verdict, Verdict::Intact, "{report:?}");
     assert_eq!(report.run_id.as_deref(), Some("fanout-1"));
 }
+
+#[test]
+fn a_bundle_of_version_2_with_growth_verifies_with_its_published_key() {
+    let bundle = include_bytes!("../../../tests/formats/bundle-v2-growth.json");
+    let trust = Trust::parse(include_str!("../../../tests/formats/bundle-v2-growth.vkey")).unwrap();
+    let report = verify_bundle(bundle, &trust);
+    assert_eq!(report.verdict, Verdict::Intact, "{report:?}");
+    assert!(report.checks.growth.detail.starts_with("4 items were added"), "{report:?}");
+}

@@ -3,6 +3,7 @@
 pub(crate) mod dispatch;
 pub(crate) mod orch;
 pub(crate) mod patch;
+pub(crate) mod plugin;
 pub(crate) mod registry;
 
 use std::{ffi::OsStr, path::PathBuf, str::FromStr};
@@ -23,7 +24,7 @@ use pangolin_core::ids::{IdError, ItemId, RunId};
   pangolin verify bundle.json            verify a record without config, store or network
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 cannot be verified here, 4 incomplete, 5 not found,
-130 interrupted. stdout carries data only; everything else goes to stderr.")]
+6 replay differs, 130 interrupted. stdout carries data only; everything else goes to stderr.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -78,6 +79,9 @@ pub(crate) enum Verb {
     /// Block pipelines that a worker executes
     #[command(subcommand)]
     Pipeline(registry::Pipeline),
+    /// Write, add and look at plugins: patterns, adapters and blocks
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
     /// One worker without a plan
     #[command(subcommand)]
     Dispatch(dispatch::Dispatch),
@@ -111,8 +115,9 @@ pub(crate) struct Init {
   pangolin verify bundle.json
   pangolin verify bundle.json --key deployment.vkey --full
   pangolin orch audit fanout-1 | pangolin verify -
+  pangolin verify --replay bundle.json
 
-Exit codes: 0 intact, 1 not intact, 3 cannot be verified here, 4 incomplete.")]
+Exit codes: 0 intact, 1 not intact, 3 cannot be verified here, 4 incomplete, 6 intact but a pattern decides otherwise.")]
 pub(crate) struct Verify {
     /// Bundle file, - for stdin
     pub(crate) bundle: PathBuf,
@@ -122,6 +127,12 @@ pub(crate) struct Verify {
     /// Trusted key: a vkey (name+hash+key) or a file with one per line; repeatable
     #[arg(long = "key", value_name = "VKEY|FILE")]
     pub(crate) keys: Vec<String>,
+    /// Also execute every recorded decision of a pattern again, with the component from the bundle
+    #[arg(long)]
+    pub(crate) replay: bool,
+    /// A component that the bundle names but does not include; taken by its digest; repeatable
+    #[arg(long = "component", value_name = "FILE", requires = "replay")]
+    pub(crate) components: Vec<PathBuf>,
 }
 
 /// Who acts: `--actor`, else `PANGOLIN_ACTOR`, else `human:<os user>`.

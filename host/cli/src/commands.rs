@@ -6,6 +6,7 @@ mod doctor;
 mod init;
 mod orch;
 mod patch;
+mod plugin;
 mod registry;
 mod verify;
 
@@ -19,12 +20,13 @@ pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
         Verb::Init(args) => init::run(context, args),
         Verb::Doctor => doctor::run(context).await,
         Verb::Orch(verb) => orch::run(context, verb).await,
-        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Verify(args) => verify::run(context, &args).await,
         Verb::Patch(verb) => patch::run(context, verb).await,
         Verb::Capabilities(verb) => registry::capabilities(context, verb).await,
         Verb::Subagent(verb) => registry::subagent(context, verb).await,
         Verb::Env(verb) => registry::env(context, verb).await,
         Verb::Pipeline(verb) => registry::pipeline(context, verb).await,
+        Verb::Plugin(verb) => plugin::run(context, verb).await,
         Verb::Dispatch(verb) => dispatch::run(context, verb).await,
         Verb::Completions { shell } => completions::run(context, shell),
     }

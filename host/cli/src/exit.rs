@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Incomplete,
     /// No such run, item, attempt, registration or dispatch.
     NotFound,
+    /// The record is intact, but a pattern does not decide what was recorded.
+    Differs,
     /// Ctrl-C.
     Interrupted,
     /// SIGTERM, where a verb catches it to put the terminal back.
@@ -34,6 +36,7 @@ impl Exit {
             Self::Unverifiable => 3,
             Self::Incomplete => 4,
             Self::NotFound => 5,
+            Self::Differs => 6,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }

@@ -1,11 +1,16 @@
-//! `pangolin verify`: only `pangolin-audit` and a file. No configuration, no store, no network.
+//! `pangolin verify`: a file, `pangolin-audit` and, with `--replay`, the plugin host with a cache of its own. No
+//! configuration, no store, no network.
 
-use std::path::Path;
+use std::{cell::Cell, path::Path};
 
+use anyhow::Context as _;
 use pangolin_audit::{
     report::{Report, Verdict, render_text},
     verify::{Trust, verify_bundle},
 };
+use pangolin_plugin_host::{COMPONENT_BYTES_CEILING, CacheKey, HostOptions, PluginHost};
+use pangolin_replay::{Given, Progress, ReplayReport, ReplayVerdict, render_replay};
+use serde::Serialize;
 
 use crate::{
     args::Verify,
@@ -15,7 +20,16 @@ use crate::{
     files,
 };
 
-pub(super) fn run(context: &Context, args: &Verify) -> CliResult {
+/// Both reports as one document: the one of the verification with one member more.
+#[derive(Serialize)]
+struct Replayed<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<&'a ReplayReport>,
+}
+
+pub(super) async fn run(context: &Context, args: &Verify) -> CliResult {
     let printer = &context.printer;
     let mut trust = Trust::default();
     for text in &args.keys {
@@ -23,12 +37,57 @@ pub(super) fn run(context: &Context, args: &Verify) -> CliResult {
     }
     let bytes = files::read(&args.bundle)?;
     let report = verify_bundle(&bytes, &trust);
+    // What is not what was sealed is not worth executing.
+    let replay = match args.replay && report.verdict != Verdict::Failed {
+        true => replay(context, args, &bytes).await?,
+        false => None,
+    };
     if printer.is_json() {
-        printer.json(&report)?;
+        printer.json(&Replayed { report: &report, replay: replay.as_ref() })?;
     } else {
         printer.line(text(&report, printer.colour(), args.full))?;
+        if let Some(replay) = &replay {
+            printer.line(format_args!("\n{}", render_replay(replay).trim_end()))?;
+        }
     }
-    Ok(exit(&report))
+    if args.replay && replay.is_none() {
+        printer.note("nothing was replayed, because the record is not what was sealed");
+    }
+    Ok(replay.map_or_else(|| exit(&report), |replay| exit_of_replay(&report, &replay)))
+}
+
+/// Executes the decisions again, in a plugin host that knows nothing of any deployment. `None` when the bytes are not a
+/// bundle that this program can read; the verification has said so.
+async fn replay(context: &Context, args: &Verify, bytes: &[u8]) -> CliResult<Option<ReplayReport>> {
+    let mut given = Given::default();
+    for file in &args.components {
+        given.components.push(files::read(file)?);
+    }
+    let dir = tempfile::tempdir().context("cannot create a directory for compiled components")?;
+    let host = || -> Result<PluginHost, pangolin_plugin_host::Failure> {
+        let key = CacheKey::load_or_create(&dir.path().join("key"))?;
+        // Whoever asks for a replay allows the large ones too: what they may do is bounded all the same.
+        let options = HostOptions { component_bytes_max: COMPONENT_BYTES_CEILING, ..HostOptions::default() };
+        PluginHost::with_options(&dir.path().join("compiled"), key, options)
+    };
+    let host = host().context("cannot set up the plugin host")?;
+    let at = Cell::new(Progress { done: 0, total: 0 });
+    let what = || match at.get() {
+        Progress { total: 0, .. } => "replaying".to_owned(),
+        Progress { done, total } => format!("replaying step {} of {total}", done + 1),
+    };
+    let work = pangolin_replay::replay(bytes, &host, &given, |progress| at.set(progress));
+    Ok(context.printer.progress_of(what, work).await.ok())
+}
+
+/// Both judgements in one code: failed, differs, cannot be verified here, incomplete, ok.
+fn exit_of_replay(report: &Report, replay: &ReplayReport) -> Exit {
+    match (exit(report), replay.verdict) {
+        (Exit::Failed, _) => Exit::Failed,
+        (_, ReplayVerdict::Differs) => Exit::Differs,
+        (_, ReplayVerdict::NotExecuted) => Exit::Unverifiable,
+        (other, ReplayVerdict::Agrees | ReplayVerdict::Nothing) => other,
+    }
 }
 
 /// The report for people, without a newline at the end.

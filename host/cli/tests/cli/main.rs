@@ -6,3 +6,4 @@ mod deployment;
 mod harness;
 mod offline;
 mod plugins;
+mod replay;

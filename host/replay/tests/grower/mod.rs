@@ -70,13 +70,26 @@ pub async fn grow(
     outputs: impl Fn(&ItemId) -> Vec<String>,
     batch: usize,
 ) -> Result<Grown, Failure> {
+    grow_with(component, bytes, items, outputs, batch, |_| ()).await
+}
+
+/// The same; `change` alters what was decided at admission before it is recorded.
+pub async fn grow_with(
+    component: &PatternComponent,
+    bytes: &[u8],
+    items: &[Value],
+    outputs: impl Fn(&ItemId) -> Vec<String>,
+    batch: usize,
+    change: impl FnOnce(&mut Decisions),
+) -> Result<Grown, Failure> {
     let run = RunId::new("grown-1")?;
     let plan = serde_json::json!({ "id": run, "queue": "default", "items": items });
     let plan_bytes = serde_json::to_vec(&plan)?;
     let parsed = parse_plan(&plan_bytes, &context()).map_err(|found| format!("{found:?}"))?.plan;
     let seed = seed(NAMESPACE, &run);
     let planned = Tracker::planning(&parsed, "{}".to_owned(), seed, START);
-    let answer = component.ask(0, &planned).await.map_err(|failed| failed.message)?;
+    let mut answer = component.ask(0, &planned).await.map_err(|failed| failed.message)?;
+    change(&mut answer.decisions);
     if !answer.decisions.findings.is_empty() {
         return Err(format!("{:?}", answer.decisions.findings).into());
     }
