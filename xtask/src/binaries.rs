@@ -1,12 +1,14 @@
 //! Building the `pangolin` binary and the static worker that it looks for beside itself.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process,
@@ -23,7 +25,7 @@ pub(crate) struct Binaries {
 
 impl Binaries {
     /// A `pangolin` command that uses the static worker, in `dir`.
-    pub(crate) fn pangolin<const N: usize>(&self, dir: &Path, args: [&str; N]) -> Command {
+    pub(crate) fn pangolin<S: AsRef<OsStr>>(&self, dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = process::command(&self.pangolin, args);
         command.current_dir(dir).env("PANGOLIN_WORKER", &self.worker);
         command
@@ -35,6 +37,22 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Binaries> {
     compile(workspace, None)?;
     place_worker(workspace)?;
     Ok(binaries(workspace, "debug"))
+}
+
+/// Both as they are: `PANGOLIN_BIN` and `PANGOLIN_WORKER`, else the last debug builds.
+pub(crate) fn built(workspace: &Workspace) -> Result<Binaries> {
+    let last = binaries(workspace, "debug");
+    let named = |name: &str, built: PathBuf| env::var_os(name).map_or(built, PathBuf::from);
+    let there = Binaries {
+        pangolin: named("PANGOLIN_BIN", last.pangolin),
+        worker: named("PANGOLIN_WORKER", last.worker),
+    };
+    for file in [&there.pangolin, &there.worker] {
+        if !file.is_file() {
+            bail!("{} is not there; build it with `cargo xtask build`", file.display());
+        }
+    }
+    Ok(there)
 }
 
 /// Release builds of both.

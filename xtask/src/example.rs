@@ -1,5 +1,9 @@
 //! Runs one folder of `examples/` from a fresh copy, through the command line tool, the way a user would.
 
+mod record;
+mod scratch;
+mod script;
+
 use std::{
     fs,
     io::{IsTerminal as _, Write as _},
@@ -14,7 +18,13 @@ use serde_json::Value;
 use crate::{
     binaries::{self, Binaries},
     daemon::Daemon,
-    docker, process,
+    docker,
+    example::{
+        record::Record,
+        scratch::{Scratch, file_name, list},
+        script::{Run, Script, Step, UntilStep},
+    },
+    process,
     workspace::Workspace,
 };
 
@@ -25,27 +35,77 @@ const RUN_LIMIT: Duration = Duration::from_secs(600);
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where the workers of an example run.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Workers {
     /// Sandboxed host processes.
+    #[default]
     Host,
     /// Containers.
     Docker,
 }
 
-/// Builds, copies the example to `target/demo/<name>` and runs it there.
-pub(crate) fn run(workspace: &Workspace, name: &str, workers: Workers) -> Result<()> {
+/// How to run an example.
+#[derive(Default)]
+pub(crate) struct Options {
+    workers: Workers,
+    /// Directory of the copy, instead of `target/demo/<name>`.
+    into: Option<PathBuf>,
+    /// The drawings go back into `examples/<name>`.
+    keep_drawings: bool,
+    /// Use the programs that are there.
+    built: bool,
+}
+
+impl Options {
+    /// `--docker`, `--into <dir>`, `--keep-drawings`, `--built`.
+    pub(crate) fn parse(args: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match *arg {
+                "--docker" => options.workers = Workers::Docker,
+                "--keep-drawings" => options.keep_drawings = true,
+                "--built" => options.built = true,
+                "--into" => {
+                    let dir = args.next().context("--into needs a directory that does not exist yet")?;
+                    options.into = Some(PathBuf::from(dir));
+                }
+                other => {
+                    bail!("do not know {other:?}; there is --docker, --into <dir>, --keep-drawings, --built")
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Builds, copies the example and runs it there.
+pub(crate) fn run(workspace: &Workspace, name: &str, options: &Options) -> Result<()> {
     let source = workspace.root.join("examples").join(name);
     if name.contains(['/', '\\']) || name.starts_with('.') || !source.join("plan.json").is_file() {
         bail!("there is no example {name:?}; examples: {}", names(workspace)?.join(", "));
     }
-    if workers == Workers::Docker {
+    if options.workers == Workers::Docker {
         docker::require_engine()?;
     }
-    let binaries = binaries::build(workspace)?;
-    let scratch = Scratch::create(workspace, &source, name, workers)?;
-    let plan = Plan::read(&scratch.dir.join("plan.json"))?;
-    Example { binaries: &binaries, scratch: &scratch, plan: &plan }.run()
+    let binaries = match options.built {
+        true => binaries::built(workspace)?,
+        false => binaries::build(workspace)?,
+    };
+    let scratch = Scratch::create(workspace, &source, name, options.workers, options.into.as_deref())?;
+    let script = Script::read(&scratch.dir)?;
+    introduce(&scratch.dir);
+    let example = Example { binaries: &binaries, scratch: &scratch, script: &script };
+    example.run()?;
+    if options.keep_drawings {
+        for drawing in script.runs.iter().filter(|run| run.draw).map(Run::drawing) {
+            let target = source.join(&drawing);
+            fs::copy(scratch.dir.join(&drawing), &target)
+                .with_context(|| format!("cannot write {}", target.display()))?;
+            eprintln!("xtask: wrote {}", target.display());
+        }
+    }
+    Ok(())
 }
 
 /// The folders of `examples/` that have a plan.
@@ -54,123 +114,58 @@ fn names(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(folders.iter().filter(|dir| dir.join("plan.json").is_file()).map(|dir| file_name(dir)).collect())
 }
 
-/// A fresh copy of an example with a git repository of its own.
-struct Scratch {
-    dir: PathBuf,
-}
-
-impl Scratch {
-    fn create(workspace: &Workspace, source: &Path, name: &str, workers: Workers) -> Result<Self> {
-        let folder = match workers {
-            Workers::Host => name.to_owned(),
-            Workers::Docker => format!("{name}-docker"),
-        };
-        let dir = workspace.target.join("demo").join(folder);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| {
-                format!(
-                    "cannot remove {} of the last demo; files of container workers need root",
-                    dir.display()
-                )
-            })?;
-        }
-        copy_tree(source, &dir)?;
-        if workers == Workers::Docker {
-            use_docker_config(&dir, &docker::demo_image(workspace)?)?;
-        }
-        let repo = dir.join("repo");
-        if repo.is_dir() {
-            commit_all(&repo)?;
-        }
-        Ok(Self { dir })
+/// Says what to expect, in the words of the example's README.
+fn introduce(dir: &Path) {
+    let text = fs::read_to_string(dir.join("README.md")).unwrap_or_default();
+    let section = text.split_once("\n## What to expect\n").map_or("", |(_, rest)| rest);
+    let section = section.split("\n## ").next().unwrap_or_default().trim();
+    if !section.is_empty() {
+        eprintln!("\n{section}\n");
     }
 }
 
-/// Replaces `pangolin.toml` by the example's container configuration with the image that is there.
-fn use_docker_config(dir: &Path, image: &str) -> Result<()> {
-    let path = dir.join("pangolin.docker.toml");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("this example has no container configuration ({})", path.display()))?;
-    let default = format!("image = \"{}\"", docker::DEMO_IMAGE);
-    if !text.contains(&default) {
-        bail!("{} lacks the line {default}", path.display());
-    }
-    let path = dir.join("pangolin.toml");
-    fs::write(&path, text.replace(&default, &format!("image = {image:?}")))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// One commit that is the same on every machine, whatever the user's git configuration says.
-fn commit_all(repo: &Path) -> Result<()> {
-    let steps: [&[&str]; 3] = [
-        &["init", "--quiet", "--initial-branch=main"],
-        &["add", "--all"],
-        &["commit", "--quiet", "--no-verify", "--message=Three functions to implement"],
-    ];
-    for args in steps {
-        let mut git = process::command("git", args);
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_TEMPLATE_DIR"]
-        {
-            git.env_remove(name);
-        }
-        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-        for role in ["AUTHOR", "COMMITTER"] {
-            git.env(format!("GIT_{role}_NAME"), "Pangolin example")
-                .env(format!("GIT_{role}_EMAIL"), "example@pangolin.invalid")
-                .env(format!("GIT_{role}_DATE"), "2026-01-01T00:00:00Z");
-        }
-        process::output(git.current_dir(repo))
-            .with_context(|| format!("cannot prepare {}", repo.display()))?;
-    }
-    Ok(())
-}
-
-/// What xtask needs to know of `plan.json`.
-struct Plan {
-    run: String,
-    /// Items that hold a lock: those that edit something.
-    edits: Vec<String>,
-}
-
-impl Plan {
-    fn read(path: &Path) -> Result<Self> {
-        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let plan: Value =
-            serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        let run = plan["id"].as_str().with_context(|| format!("{} has no id", path.display()))?.to_owned();
-        let items = plan["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let holds_lock =
-            |item: &&Value| item["resourceLocks"].as_array().is_some_and(|locks| !locks.is_empty());
-        let edits = items.iter().filter(holds_lock).filter_map(|item| item["id"].as_str());
-        Ok(Self { run, edits: edits.map(str::to_owned).collect() })
+impl Run {
+    /// File of the drawing.
+    fn drawing(&self) -> String {
+        format!("{}.svg", self.plan.trim_end_matches(".json"))
     }
 }
 
 struct Example<'a> {
     binaries: &'a Binaries,
     scratch: &'a Scratch,
-    plan: &'a Plan,
+    script: &'a Script,
 }
 
 impl Example<'_> {
-    fn pangolin<const N: usize>(&self, args: [&str; N]) -> Command {
+    fn pangolin<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         self.binaries.pangolin(&self.scratch.dir, args)
     }
 
     fn run(&self) -> Result<()> {
         process::run_within(&mut self.pangolin(["init"]), COMMAND_LIMIT)?;
+        for step in &self.script.prepare {
+            self.step("", step, &mut || Ok(()))?;
+        }
         self.register()?;
+        for run in self.script.runs.iter().filter(|run| run.draw) {
+            self.draw(run)?;
+        }
         let logs = self.scratch.dir.join("logs");
         let mut daemon = Daemon::start("orch-serve", &logs, &self.pangolin(["orch", "serve"]))?;
-        let watched = self.submit_and_watch(&mut daemon);
-        // A daemon that died explains a failed submit or watch better than the client can.
-        daemon.check_alive()?;
-        watched?;
-        // A failed run has a bundle too, and its outcome says more than a patch that is not there.
-        let patches = self.save_patches();
-        let report = self.audit();
+        let mut problems = Vec::new();
+        let mut records = Vec::new();
+        for run in &self.script.runs {
+            let watched = self.submit_and_watch(run, &mut daemon);
+            // A daemon that died explains a failed submit or watch better than the client can.
+            daemon.check_alive()?;
+            watched?;
+            // A failed run has a bundle too, and its outcome says more than a patch that is not there.
+            problems.extend(self.show(run).err());
+            records.push(self.audit(run)?);
+        }
         daemon.stop()?;
-        self.conclude(&report?, patches)
+        self.conclude(&records, problems)
     }
 
     /// Registers everything below `capabilities/`, `env/`, `pipelines/` and `subagents/` (which need the first).
@@ -198,22 +193,97 @@ impl Example<'_> {
         Ok(())
     }
 
-    /// Gives up at once when the daemon ends: without one a submission waits, and a watcher too.
-    fn submit_and_watch(&self, daemon: &mut Daemon) -> Result<()> {
-        process::run_while(&mut self.pangolin(["orch", "submit", "plan.json"]), COMMAND_LIMIT, || {
-            daemon.check_alive()
-        })?;
-        process::run_while(&mut self.pangolin(["orch", "watch", &self.plan.run]), RUN_LIMIT, || {
-            daemon.check_alive()
-        })
+    /// The graph as text to stdout and as a drawing to a file.
+    fn draw(&self, run: &Run) -> Result<()> {
+        let drawing = run.drawing();
+        let svg = ["orch", "render", &run.plan, "--format", "svg", "--out", &drawing];
+        process::run_within(&mut self.pangolin(svg), COMMAND_LIMIT)?;
+        let mut text = self.pangolin(["orch", "render", &run.plan]);
+        eprintln!("xtask: {}", process::describe(&text));
+        print_data(&format!("{}\n", process::output(&mut text)?))
     }
 
-    /// Keeps the patch of each edit as a file and prints it.
-    fn save_patches(&self) -> Result<()> {
+    /// Gives up at once when the daemon ends: without one a submission waits, and a watcher too.
+    fn submit_and_watch(&self, run: &Run, daemon: &mut Daemon) -> Result<()> {
+        say(&run.say);
+        let mut alive = || daemon.check_alive();
+        process::run_while(&mut self.pangolin(["orch", "submit", &run.plan]), COMMAND_LIMIT, &mut alive)?;
+        for step in &run.steps {
+            self.step(&run.id, step, &mut alive)?;
+        }
+        process::run_while(&mut self.pangolin(["orch", "watch", &run.id]), RUN_LIMIT, &mut alive)
+    }
+
+    fn step(&self, run: &str, step: &Step, alive: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        match step {
+            Step::Command(step) => {
+                say(&step.say);
+                // Building a plugin takes longer than a command that answers at once.
+                process::end_within(&mut self.pangolin(&step.pangolin), step.exit, RUN_LIMIT, alive)
+            }
+            Step::Until(step) => self.until(run, step, alive),
+        }
+    }
+
+    /// Asks for the status until it is the one that is waited for.
+    fn until(&self, run: &str, step: &UntilStep, alive: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let UntilStep { until, is } = step;
+        eprintln!("xtask: waiting until {run}/{until} is {is}");
+        let mut answer = Ok(false);
+        process::wait_until(RUN_LIMIT, || {
+            answer = alive().and_then(|()| {
+                Ok(self.statuses(run)?.iter().any(|(id, status)| id == until && status == is))
+            });
+            !matches!(answer, Ok(false))
+        });
+        match answer? {
+            true => Ok(()),
+            false => bail!("{run}/{until} was not {is} after {} s", RUN_LIMIT.as_secs()),
+        }
+    }
+
+    /// Items with their status words, in the order of the run.
+    fn statuses(&self, run: &str) -> Result<Vec<(String, String)>> {
+        let text = process::output(&mut self.pangolin(["orch", "status", run, "--json"]))?;
+        let view: Value =
+            serde_json::from_str(&text).context("`pangolin orch status` printed something else than JSON")?;
+        let word = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        let items = view["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(items.iter().map(|item| (word(item, "id"), word(item, "status"))).collect())
+    }
+
+    /// What became of the items, and what they left.
+    fn show(&self, run: &Run) -> Result<()> {
+        if !run.items.is_empty() {
+            let mut status = self.pangolin(["orch", "status", &run.id]);
+            eprintln!("xtask: {}", process::describe(&status));
+            print_data(&format!("{}\n", process::output(&mut status)?))?;
+        }
+        for item in &run.logs {
+            let mut logs = self.pangolin(["orch", "logs", &format!("{}/{item}", run.id)]);
+            eprintln!("xtask: {}", process::describe(&logs));
+            print_data(&format!("{}\n", process::output(&mut logs)?))?;
+        }
+        self.save_patches(run)?;
+        if run.items.is_empty() {
+            return Ok(());
+        }
+        let found = self.statuses(&run.id)?.into_iter().collect();
+        if run.items == found {
+            return Ok(());
+        }
+        bail!("{} has the items {found:?}, example.json expects {:?}", run.id, run.items)
+    }
+
+    /// Keeps patches as files and prints them.
+    fn save_patches(&self, run: &Run) -> Result<()> {
+        if run.patches.is_empty() {
+            return Ok(());
+        }
         let dir = self.scratch.dir.join("patches");
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        for item in &self.plan.edits {
-            let target = format!("{}/{item}", self.plan.run);
+        for item in &run.patches {
+            let target = format!("{}/{item}", run.id);
             let mut show = self.pangolin(["patch", "show", &target]);
             eprintln!("xtask: {}", process::describe(&show));
             let patch = process::output(&mut show)?;
@@ -227,71 +297,79 @@ impl Example<'_> {
         Ok(())
     }
 
-    /// Seals, verifies and gives the verifier's report.
-    fn audit(&self) -> Result<Value> {
-        let run = &self.plan.run;
-        process::run_within(
-            &mut self.pangolin(["orch", "audit", run, "--out", "bundle.json"]),
-            COMMAND_LIMIT,
-        )?;
-        let mut verify = self.pangolin(["verify", "bundle.json", "--json"]);
-        eprintln!("xtask: {}", process::describe(&verify));
-        let report = process::output(&mut verify)?;
-        serde_json::from_str(&report).context("`pangolin verify --json` printed something else than JSON")
+    /// Seals, verifies and executes the decisions again.
+    fn audit(&self, run: &Run) -> Result<Record> {
+        let file = match self.script.runs.len() {
+            1 => "bundle.json".to_owned(),
+            _ => format!("{}.bundle.json", run.id),
+        };
+        process::run_within(&mut self.pangolin(["orch", "audit", &run.id, "--out", &file]), COMMAND_LIMIT)?;
+        let verdict = |args: &[&str]| -> Result<Value> {
+            let mut verify = self.pangolin(args);
+            eprintln!("xtask: {}", process::describe(&verify));
+            let report = process::output(&mut verify)?;
+            serde_json::from_str(&report).context("`pangolin verify --json` printed something else than JSON")
+        };
+        let report = verdict(&["verify", &file, "--json"])?;
+        let replay = verdict(&["verify", "--replay", &file, "--json"])?;
+        Ok(Record { run: run.id.clone(), file, report, replay })
     }
 
-    /// Prints the block and where things are. Fails unless the bundle is intact and every item is done.
-    fn conclude(&self, report: &Value, patches: Result<()>) -> Result<()> {
-        let field = |name: &str| -> Result<String> {
-            match &report[name] {
-                Value::Bool(value) => Ok(value.to_string()),
-                Value::String(value) => Ok(value.clone()),
-                other => bail!("the verifier's report has {name} = {other}"),
-            }
-        };
-        let block = format!(
-            "\n=== Audit bundle ===\nintact: {}\nclaim: {}\nanchorId: {}\nguarantee: {}\n",
-            field("intact")?,
-            field("claim")?,
-            field("anchorId")?,
-            field("guarantee")?,
-        );
-        print_data(&block)?;
-        if report["intact"] != Value::Bool(true) {
-            bail!(
-                "the bundle in {} is not intact; `pangolin verify --full bundle.json` says why",
-                self.dir()
-            );
+    /// Prints the blocks and where things are. Fails unless every bundle is intact and every run ended as it should.
+    fn conclude(&self, records: &[Record], problems: Vec<anyhow::Error>) -> Result<()> {
+        for record in records {
+            let title = if records.len() > 1 { format!(" of {}", record.run) } else { String::new() };
+            print_data(&record.block(&title)?)?;
         }
-        if report["outcome"] != "done" {
-            bail!(
-                "the run ended as {}; in {}: `pangolin orch status {}` says why",
-                report["outcome"],
-                self.dir(),
-                self.plan.run
-            );
+        for (record, run) in records.iter().zip(&self.script.runs) {
+            record.check(&run.outcome, &self.dir().to_string())?;
         }
-        patches?;
-        print_data(&self.places())
+        if let Some(problem) = problems.into_iter().next() {
+            return Err(problem);
+        }
+        print_data(&self.places(records))
     }
 
     fn dir(&self) -> std::path::Display<'_> {
         self.scratch.dir.display()
     }
 
-    fn places(&self) -> String {
+    fn places(&self, records: &[Record]) -> String {
         let dir = self.dir();
         let path = self.binaries.pangolin.parent().unwrap_or(Path::new("/")).display();
-        let run = &self.plan.run;
-        let item = self.plan.edits.first().map_or_else(|| run.clone(), |item| format!("{run}/{item}"));
-        format!(
-            "\nbundle:  {dir}/bundle.json\npatches: {dir}/patches/\n\n\
-             To go on by hand:\n\
-             \x20 cd {dir} && export PATH=\"{path}:$PATH\"\n\
-             \x20 pangolin verify bundle.json --full      # verifies without configuration, store or network\n\
-             \x20 pangolin patch show {item}\n\
-             \x20 pangolin patch apply {item} --repo repo\n"
-        )
+        let mut places = String::new();
+        for record in records {
+            places.push_str(&format!("\nbundle:  {dir}/{}", record.file));
+        }
+        let patch = self.script.runs.iter().find_map(|run| Some((&run.id, run.patches.last()?)));
+        if patch.is_some() {
+            places.push_str(&format!("\npatches: {dir}/patches/"));
+        }
+        places.push_str(&format!("\n\nTo go on by hand:\n  cd {dir} && export PATH=\"{path}:$PATH\"\n"));
+        for record in records {
+            places.push_str(&format!(
+                "  pangolin verify {} --full      # verifies without configuration, store or network\n",
+                record.file
+            ));
+        }
+        match patch {
+            Some((run, item)) => places.push_str(&format!(
+                "  pangolin patch show {run}/{item}\n  pangolin patch apply {run}/{item} --repo repo\n"
+            )),
+            None => {
+                for record in records {
+                    places.push_str(&format!("  pangolin orch status {}\n", record.run));
+                }
+            }
+        }
+        places
+    }
+}
+
+/// A line for whoever watches.
+fn say(text: &str) {
+    if !text.is_empty() {
+        eprintln!("\n── {text}");
     }
 }
 
@@ -304,34 +382,4 @@ fn print_data(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to stdout"),
     }
-}
-
-/// Entries of a directory in name order; none when it does not exist.
-fn list(dir: &Path) -> Result<Vec<PathBuf>> {
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        paths.push(entry.with_context(|| format!("cannot read {}", dir.display()))?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
-    for path in list(from)? {
-        let target = to.join(path.file_name().unwrap_or_default());
-        if path.is_dir() {
-            copy_tree(&path, &target)?;
-        } else {
-            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-    }
-    Ok(())
 }

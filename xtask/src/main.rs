@@ -31,7 +31,8 @@ const USAGE: &str = "\
 cargo xtask <task>
 
   demo [--docker]             build, run examples/offload-fanout live, print the patches and the audit block
-  example <name> [--docker]   the same for any folder of examples/ that has a plan.json
+  example <name> [--docker]   the same for any folder of examples/ that has a plan.json; --into <dir> runs it there,
+                              --built uses the programs that are there, --keep-drawings renews its drawings
   build                       build `pangolin` and the static worker beside it (target/debug)
   check                       format, lints and the wasm32 check of the pure crates
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
@@ -59,12 +60,13 @@ fn main() -> ExitCode {
 fn run(args: &[&str]) -> Result<()> {
     let workspace = Workspace::locate()?;
     match args {
-        ["demo"] => example::run(&workspace, "offload-fanout", example::Workers::Host),
-        ["demo", "--docker"] => example::run(&workspace, "offload-fanout", example::Workers::Docker),
-        ["example", name] => example::run(&workspace, name, example::Workers::Host),
-        ["example", name, "--docker"] | ["example", "--docker", name] => {
-            example::run(&workspace, name, example::Workers::Docker)
+        ["demo", options @ ..] => {
+            example::run(&workspace, "offload-fanout", &example::Options::parse(options)?)
         }
+        ["example", "--docker", name] => {
+            example::run(&workspace, name, &example::Options::parse(&["--docker"])?)
+        }
+        ["example", name, options @ ..] => example::run(&workspace, name, &example::Options::parse(options)?),
         ["build"] => binaries::build(&workspace).map(|_| ()),
         ["check"] => suite::check(&workspace),
         ["test"] => suite::test(&workspace),

@@ -71,8 +71,33 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
 pub(crate) fn run_while(
     command: &mut Command,
     limit: Duration,
-    mut healthy: impl FnMut() -> Result<()>,
+    healthy: impl FnMut() -> Result<()>,
 ) -> Result<()> {
+    let what = describe(command);
+    let status = end(command, limit, healthy)?;
+    check(&what, status)
+}
+
+/// Like [`run_while`] for a command that must end with this exit code.
+pub(crate) fn end_within(
+    command: &mut Command,
+    code: i32,
+    limit: Duration,
+    healthy: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let what = describe(command);
+    let status = end(command, limit, healthy)?;
+    match status.code() == Some(code) {
+        true => Ok(()),
+        false => bail!("`{what}`: {status}, not the exit code {code} that it should have"),
+    }
+}
+
+fn end(
+    command: &mut Command,
+    limit: Duration,
+    mut healthy: impl FnMut() -> Result<()>,
+) -> Result<ExitStatus> {
     let what = describe(command);
     eprintln!("xtask: {what}");
     let mut child = command.spawn().with_context(|| format!("cannot start `{what}`"))?;
@@ -86,7 +111,7 @@ pub(crate) fn run_while(
         status.is_some() || health.is_err()
     });
     if let Some(status) = status {
-        return check(&what, status);
+        return Ok(status);
     }
     child.kill().ok();
     child.wait().ok();

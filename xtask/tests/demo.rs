@@ -52,6 +52,12 @@ case "$1 ${2:-}" in
     "orch audit")
         echo '{}' >"$5"
         ;;
+    "verify --replay")
+        verdict=agrees
+        [ "$FAKE_MODE" != replay-differs ] || verdict=differs
+        printf '{"replay":{"verdict":"%s","steps":1,"agreed":1}}\n' "$verdict"
+        [ "$verdict" = agrees ] || exit 6
+        ;;
     "verify bundle.json")
         intact=true
         [ "$FAKE_MODE" != not-intact ] || intact=false
@@ -146,13 +152,14 @@ fn runs_the_tutorial_and_ends_with_the_audit_block() {
                 "patch show fanout-1/edit-shared",
                 "orch audit fanout-1 --out bundle.json",
                 "verify bundle.json --json",
+                "verify --replay bundle.json --json",
             ]
         );
         let stdout = String::from_utf8(output.stdout).unwrap();
         let (before, after) = stdout.split_once("=== Audit bundle ===\n").unwrap();
         assert!(before.contains("diff of fanout-1/edit-beta"), "{stdout}");
         assert!(
-            after.starts_with("intact: true\nclaim: tamper-detecting\nanchorId: local\nguarantee: detect\n"),
+            after.starts_with("intact: true\nclaim: tamper-detecting\nanchorId: local\nguarantee: detect\nreplay: agrees (1 of 1 steps)\n"),
             "{stdout}"
         );
         let patch = fs::read_to_string(fake.scratch().join("patches/edit-shared.patch")).unwrap();
@@ -190,6 +197,7 @@ fn every_kind_of_failure_is_a_failure_of_the_demo() {
     for (mode, expected) in [
         ("item-failed", "the run ended as \"failed\""),
         ("not-intact", "verify bundle.json --json` failed"),
+        ("replay-differs", "verify --replay bundle.json --json` failed"),
         ("daemon-dies", "cannot open the ledger"),
     ] {
         let fake = Fake::new(mode);
@@ -219,7 +227,8 @@ fn unknown_names_are_answered_with_those_that_exist() {
     let fake = Fake::new("unknown");
     let output = fake.xtask(&["example", "nope"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("examples: offload-fanout"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("examples: ") && stderr.contains("offload-fanout"), "{stderr}");
     assert_eq!(fake.xtask(&["frobnicate"]).output().unwrap().status.code(), Some(1));
 }
 
