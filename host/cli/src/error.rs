@@ -128,7 +128,7 @@ pub(crate) fn print_findings(printer: &Printer, findings: &[Finding]) {
 /// content is looked at from here.
 fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<String>) {
     if let Some(PatchesError::Runtime(inner)) = cause.downcast_ref() {
-        return classify(inner, exit, hints);
+        return classify(inner.as_ref(), exit, hints);
     }
     if let Some(PatchesError::NoPatch { .. }) = cause.downcast_ref() {
         *exit = Exit::NotFound;

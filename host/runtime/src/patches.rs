@@ -23,7 +23,7 @@ const NAMED_MAX: usize = 3;
 pub enum PatchesError {
     /// The run or blob.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Runtime(Box<RuntimeError>),
     /// git.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -61,6 +61,12 @@ pub enum PatchesError {
     /// A temporary file.
     #[error("cannot write a temporary file")]
     Io(#[source] std::io::Error),
+}
+
+impl From<RuntimeError> for PatchesError {
+    fn from(error: RuntimeError) -> Self {
+        Self::Runtime(Box::new(error))
+    }
 }
 
 /// One patch.
