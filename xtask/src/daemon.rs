@@ -107,6 +107,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// Waits until the program has said `part`.
+    pub(crate) fn wait_said(&mut self, limit: Duration, part: &str) -> Result<()> {
+        let log = self.log.clone();
+        self.wait_ready(limit, || fs::read_to_string(&log).is_ok_and(|text| text.contains(part)))
+    }
+
     /// Fails when the program is not running any more.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
         match self.shell.try_wait().context("cannot ask for the daemon")? {

@@ -153,6 +153,7 @@ impl Example<'_> {
         }
         let logs = self.scratch.dir.join("logs");
         let mut daemon = Daemon::start("orch-serve", &logs, &self.pangolin(["orch", "serve"]))?;
+        daemon.wait_said(COMMAND_LIMIT, "serving (pid")?;
         let mut problems = Vec::new();
         let mut records = Vec::new();
         for run in &self.script.runs {

@@ -1,0 +1,3 @@
+fetch_all() {
+    cat "$1"
+}

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+echo "second note" >>notes.txt
+echo "write: one line"
