@@ -4,8 +4,8 @@
 //! with the shipped map-reduce pattern, whose splitter adds 600 of them (what fits into one ledger entry), asked after
 //! every 8 ends. Compiling the component is measured on its own.
 //!
-//! `... --example bench_replay -- --write <pattern> <file> [--lie]` writes the bundle of a small run instead: how the
-//! kept samples were made. With `--lie` it records an explanation that the pattern did not give.
+//! `... --example bench_replay -- --write <pattern> <file> [--lie]` writes the bundle of a small run instead. With `--lie` it records an explanation that the pattern did not give
+//! (`tests/fixtures/replay-differs.json`).
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports on stdout")]
 

@@ -128,8 +128,17 @@ struct Components<'a> {
     bundle: &'a Bundle<'a>,
     host: &'a PluginHost,
     given: BTreeMap<Digest, &'a [u8]>,
-    loaded: BTreeMap<Digest, Result<PatternComponent, String>>,
+    loaded: BTreeMap<Digest, Result<PatternComponent, NotLoaded>>,
     bills: Vec<Component>,
+}
+
+/// Why there is no component to ask.
+#[derive(Debug, Clone)]
+struct NotLoaded {
+    /// Code of the plugin host, when it refused the component.
+    code: Option<&'static str>,
+    /// One sentence.
+    reason: String,
 }
 
 impl<'a> Components<'a> {
@@ -165,7 +174,14 @@ impl<'a> Components<'a> {
         for (position, digest) in std::iter::once(&record.component).chain(movers).enumerate() {
             let component = match self.load(digest).await {
                 Ok(component) => component,
-                Err(reason) => {
+                // It could not be loaded then either.
+                Err(NotLoaded { code: Some(code), .. })
+                    if record.failure.as_ref().is_some_and(|failure| failure.code == code) =>
+                {
+                    report.agreed += u64::from(position == 0);
+                    continue;
+                }
+                Err(NotLoaded { reason, .. }) => {
                     report.skip(record.step, *seq, reason);
                     continue;
                 }
@@ -210,7 +226,7 @@ impl<'a> Components<'a> {
         self.bills.len() - 1
     }
 
-    async fn load(&mut self, digest: &Digest) -> Result<PatternComponent, String> {
+    async fn load(&mut self, digest: &Digest) -> Result<PatternComponent, NotLoaded> {
         if let Some(known) = self.loaded.get(digest) {
             return known.clone();
         }
@@ -219,21 +235,23 @@ impl<'a> Components<'a> {
         loaded
     }
 
-    async fn fetch(&self, digest: &Digest) -> Result<PatternComponent, String> {
+    async fn fetch(&self, digest: &Digest) -> Result<PatternComponent, NotLoaded> {
+        let not_loaded =
+            |code, why: String| Err(NotLoaded { code, reason: format!("component {digest}{why}") });
         let bytes = match (self.given.get(digest), self.bundle.document(digest)) {
             (Some(given), _) => Cow::Borrowed(*given),
             (None, Ok(bytes)) => bytes,
             (None, Err(why)) => {
                 let size = self.bundle.external.get(digest).map(|size| format!(" ({size} bytes)"));
                 let size = size.unwrap_or_default();
-                return Err(format!("component {digest}{size} {why}; give its file with --component"));
+                return not_loaded(None, format!("{size} {why}; give its file with --component"));
             }
         };
         let (host, bytes) = (self.host.clone(), bytes.into_owned());
         match tokio::task::spawn_blocking(move || host.load_pattern(&bytes)).await {
             Ok(Ok(component)) => Ok(component),
-            Ok(Err(error)) => Err(format!("component {digest} cannot be loaded: {}", error.failure)),
-            Err(error) => Err(format!("component {digest} cannot be loaded: {error}")),
+            Ok(Err(error)) => not_loaded(Some(error.code()), format!(" cannot be loaded: {}", error.failure)),
+            Err(error) => not_loaded(None, format!(" cannot be loaded: {error}")),
         }
     }
 }
