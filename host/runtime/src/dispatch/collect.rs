@@ -19,7 +19,10 @@ use pangolin_envelope::{
 };
 use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_host::{AdapterReport, ExitInfo, OutcomeCode};
-use pangolin_ports::{blob_store::{BlobError, BlobStore}, worker_backend::WorkerExit};
+use pangolin_ports::{
+    blob_store::{BlobError, BlobStore},
+    worker_backend::WorkerExit,
+};
 use serde_json::json;
 
 use super::{executor::DispatchExecutor, stage::Layout};

@@ -359,8 +359,8 @@ fn nothing_is_read_or_written_outside_of_the_grant() {
     }
     assert!(refusal(&answers[7], "read").contains("no such file"), "no directory is entered through a link");
     assert!(refusal(&answers[9], "read").contains("no rule"));
-    for index in 10..13 {
-        refusal(&answers[index], "write");
+    for answer in &answers[10..13] {
+        refusal(answer, "write");
     }
     let digest = Digest::of(b"y");
     assert_eq!(answers[14], digest.to_string());
@@ -432,8 +432,8 @@ fn only_granted_programs_run_and_only_with_granted_arguments() {
     let outcome = |exit: i32, stdout: &str, stderr: &str| json!({"exit": exit, "timedOut": false, "stdout": stdout, "stderr": stderr, "truncated": false});
     assert_eq!(answers[0], outcome(3, "out", "err"));
     assert_eq!(answers[1], outcome(0, "ok-1", ""));
-    for index in 2..5 {
-        assert!(refusal(&answers[index], "exec").contains("with other arguments"), "{}", answers[index]);
+    for answer in &answers[2..5] {
+        assert!(refusal(answer, "exec").contains("with other arguments"), "{}", answer);
     }
     assert!(refusal(&answers[5], "exec").contains("granted: /bin/sh, printf"));
     assert!(refusal(&answers[6], "exec").contains(".."));
