@@ -25,8 +25,8 @@ pub enum ScaffoldError {
     Reserved(String),
     /// Something is already there. Nothing was written.
     #[error(
-        "{} already exists: {}; nothing was written, choose another directory",
-        if .0.len() == 1 { "a file" } else { "some files" },
+        "{}: {}; nothing was written, choose another directory",
+        if .0.len() == 1 { "a file is there already" } else { "some files are there already" },
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     Exists(Vec<PathBuf>),
