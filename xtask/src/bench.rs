@@ -35,7 +35,10 @@ pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
     match what {
         "engine" => example("pangolin-runtime", "bench_engine"),
         "dispatch" => dispatch(workspace),
-        "verify" => example("pangolin-audit", "bench_verify"),
+        "verify" => {
+            example("pangolin-audit", "bench_verify")?;
+            example("pangolin-replay", "bench_replay")
+        }
         "size" => size(workspace),
         "plugins" => example("pangolin-plugin-host", "bench_plugins"),
         _ => {
