@@ -60,6 +60,16 @@ pub fn binaries() -> &'static Binaries {
     })
 }
 
+/// `cargo xtask` as a program, built on first use.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn xtask() -> &'static Path {
+    static XTASK: OnceLock<PathBuf> = OnceLock::new();
+    XTASK.get_or_init(|| built(&["-p", "xtask", "--bin", "xtask"], "debug/xtask"))
+}
+
 fn built(arguments: &[&str], product: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo).arg("build").arg("--quiet").args(arguments).current_dir(root()).status();

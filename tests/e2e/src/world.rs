@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{binaries, daemon::Daemon, output::Output, root, watch::Watch};
+use crate::{binaries, daemon::Daemon, output::Output, root, watch::Watch, xtask};
 
 /// Everything a worker may take from the machine is decided by this configuration.
 const CONFIG: &str = "namespace = \"e2e\"
@@ -65,6 +65,31 @@ impl World {
         copy(&root().join("examples").join(name), world.path());
         world.commit_repo();
         world
+    }
+
+    /// What `cargo xtask example <name>` leaves behind, and what it printed.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn ran_example(name: &str) -> (Self, Output) {
+        let world = Self::empty();
+        let programs = binaries();
+        let output = Command::new(xtask())
+            .args(["example", name, "--built", "--into"])
+            .arg(world.path())
+            .env("PANGOLIN_BIN", &programs.pangolin)
+            .env("PANGOLIN_WORKER", &programs.worker)
+            .stdin(Stdio::null())
+            .output()
+            .expect("xtask");
+        let output = Output {
+            command: format!("cargo xtask example {name}"),
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        (world, output)
     }
 
     fn empty() -> Self {

@@ -29,7 +29,7 @@ pub(crate) fn svg(graph: &Graph) -> String {
     for edge in &graph.edges {
         let (style, colour, width) = match (edge.possible, edge.hands_over) {
             (true, _) => (LineStyleKind::Dashed, "gray", 1),
-            (false, true) => (LineStyleKind::Normal, "black", 3),
+            (false, true) => (LineStyleKind::Normal, "black", 2),
             (false, false) => (LineStyleKind::Normal, "black", 1),
         };
         let look = StyleAttr::new(Color::fast(colour), width, None, 0, FONT);
@@ -38,7 +38,8 @@ pub(crate) fn svg(graph: &Graph) -> String {
     }
     let mut writer = SVGWriter::new();
     drawing.do_it(false, false, false, &mut writer);
-    writer.finalize()
+    // Readable in front of a dark page too.
+    writer.finalize().replacen("<defs>", "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<defs>", 1)
 }
 
 fn element(node: &Node) -> Element {
