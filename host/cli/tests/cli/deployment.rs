@@ -389,3 +389,70 @@ fn doctor_names_what_is_missing() {
     assert!(failed(&report, "worker program"), "{report:#}");
     assert!(!failed(&report, "ledger") && !failed(&report, "signing key"), "{report:#}");
 }
+
+#[test]
+fn an_open_ended_run_is_extended_and_closed() {
+    let place = initialised();
+    register(&place, "nobody");
+    let open = json!({ "id": "feed", "queue": "default", "openEnded": true, "items": [] }).to_string();
+    place.write("plan.json", open);
+    place.write("bad.json", "{\"id\": \"x\"}");
+    let items = |deps: &[&str]| {
+        json!([{
+            "id": "late", "executor": "dispatch", "inputs": { "subagent": "nobody" }, "depends_on": deps,
+            "resourceLocks": [],
+        }])
+        .to_string()
+    };
+    place.write("ghost.json", items(&["ghost"]));
+    place.run(&["orch", "extend", "feed", "bad.json"]).code(5);
+    place.run(&["orch", "close", "feed"]).code(5);
+    let _daemon = Daemon::start(&place);
+    place.run(&["orch", "submit", "plan.json"]).code(0);
+    place.run(&["orch", "extend", "feed", "bad.json"]).code(1).says(&["an array of items"]);
+    place.run(&["orch", "extend", "feed", "ghost.json"]).code(1).says(&["/0/depends_on/0", "ghost"]);
+    let closed = place.run(&["orch", "close", "feed", "--json"]).code(0).json();
+    assert_eq!((closed["answered"].as_bool(), closed["answer"].as_str()), (Some(true), Some("closed")));
+    assert_eq!(closed["receipt"]["run"], "feed");
+    place.write("late.json", items(&[]));
+    place.run(&["orch", "extend", "feed", "late.json"]).code(1).says(&["has ended already"]);
+    let again = place.run(&["orch", "close", "feed"]).code(0);
+    again.says(&["had ended already"]);
+}
+
+#[test]
+fn a_queue_with_a_pattern_that_is_not_there_is_named_by_serve_and_doctor() {
+    let place = initialised();
+    let config = fs::read_to_string(place.path().join("pangolin.toml")).unwrap();
+    let bound = config.replacen("[queues.default]", "[queues.default]\npattern = \"acme/ghost\"", 1);
+    assert_ne!(config, bound);
+    place.write("pangolin.toml", bound);
+    place.run(&["orch", "serve"]).code(1).says(&["queues.default.pattern", "acme/ghost"]);
+    let doctor = place.run(&["doctor"]);
+    assert!(doctor.stdout.contains("acme/ghost"), "{}", doctor.stdout);
+}
+
+#[test]
+fn templates_in_inputs_are_checked_like_items() {
+    let place = initialised();
+    register(&place, "nobody");
+    let plan = |subagent: &str, pipeline: &str| {
+        json!({ "id": "t", "queue": "default", "items": [{
+            "id": "a", "executor": "dispatch", "depends_on": [], "resourceLocks": [],
+            "inputs": { "subagent": "nobody", "gate": { "onRed": "spawn-fix", "fixTemplate": {
+                "executor": "dispatch", "inputs": { "subagent": subagent, "pipeline": pipeline },
+            } } },
+        }] })
+        .to_string()
+    };
+    place.write("plan.json", plan("fixer", "checks"));
+    let output = place.run(&["orch", "validate", "plan.json", "--json"]).code(1).json();
+    let pointers: Vec<&str> = output["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["pointer"].as_str().unwrap())
+        .collect();
+    let at = "/items/0/inputs/gate/fixTemplate/inputs";
+    assert_eq!(pointers, [format!("{at}/subagent"), format!("{at}/pipeline")]);
+}
