@@ -14,6 +14,12 @@ pub(crate) enum Plugin {
     New(PluginNew),
     /// Build the component of a plugin's directory
     Build(PluginBuild),
+    /// Run the conformance checks and the fixtures of a plugin
+    Test(PluginTest),
+    /// Run one fixture and print what the plugin decides, why, and what it costs
+    Run(PluginRun),
+    /// Say what a component is, what it can do and what it asks for, without running it
+    Inspect(PluginInspect),
     // For operators.
     /// Look at a plugin, approve what it gets and pin it in pangolin.lock
     #[command(
@@ -153,4 +159,51 @@ pub(crate) struct PluginBuild {
     /// Build a copy in another directory too and compare the bytes; for rust and c
     #[arg(long)]
     pub(crate) check_reproducible: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Checks the compiled component, so it is the same for every language. Fixtures are recorded cases; without
+--fixture every fixtures/*.json beside the component is used. docs/plugins/testing.md explains the checks.
+
+Exit codes: 0 nothing failed, 1 a check failed or the component cannot be read, 2 usage, e.g. a fixture that cannot be used.
+
+Examples:
+  pangolin plugin test
+  pangolin plugin test my-pattern --json
+  pangolin plugin test my-pattern.wasm --fixture fixtures/red.json --update"
+)]
+pub(crate) struct PluginTest {
+    /// Component, or directory of a plugin that was built
+    #[arg(default_value = ".")]
+    pub(crate) plugin: PathBuf,
+    /// Fixture; several may be named [default: fixtures/*.json beside the component]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fixture: Vec<PathBuf>,
+    /// Write what the plugin answers into the fixtures as what they expect
+    #[arg(long)]
+    pub(crate) update: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 as the fixture expects, 1 not so, 2 usage.
+
+Example:
+  pangolin plugin run my-pattern.wasm --fixture fixtures/follow-up.json --explain")]
+pub(crate) struct PluginRun {
+    /// Component, or directory of a plugin that was built
+    pub(crate) plugin: PathBuf,
+    /// Fixture
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fixture: PathBuf,
+    /// Also show fuel, memory, host calls and bytes against their limits
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginInspect {
+    /// Component, or directory of a plugin that was built
+    #[arg(default_value = ".")]
+    pub(crate) plugin: PathBuf,
 }

@@ -2,11 +2,15 @@
 
 mod add;
 mod build;
+mod inspect;
 mod list;
 mod new;
 mod outdated;
 mod rebuild;
 mod remove;
+mod run;
+mod subject;
+mod test;
 mod why_denied;
 
 use pangolin_runtime::plugins::PluginsError;
@@ -17,6 +21,9 @@ pub(super) async fn run(context: &Context, verb: Plugin) -> CliResult {
     match verb {
         Plugin::New(args) => new::run(context, args),
         Plugin::Build(args) => build::run(context, args).await,
+        Plugin::Test(args) => test::run(context, args).await,
+        Plugin::Run(args) => run::run(context, args).await,
+        Plugin::Inspect(args) => inspect::run(context, args),
         Plugin::Add(args) => add::run(context, args).await,
         Plugin::List => list::run(context).await,
         Plugin::Outdated => outdated::run(context).await,

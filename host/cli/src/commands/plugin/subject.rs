@@ -1,0 +1,115 @@
+//! The component that a verb for authors works on, and an engine to run it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use pangolin_plugin_authority::{Inspection, Kind, MANIFEST_FILE, Manifest, inspect};
+use pangolin_plugin_conformance::{FixtureError, FixtureFile};
+use pangolin_plugin_host::{CacheKey, PluginHost};
+use pangolin_runtime::plugins::Plugins;
+
+use crate::{
+    context::Context,
+    error::{CliError, CliResult},
+    exit::Exit,
+};
+
+/// A component with what is known without running it.
+pub(super) struct Subject {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    pub(super) inspection: Inspection,
+}
+
+impl Subject {
+    /// Reads a component, or the one that `plugin build` left in a plugin's directory.
+    pub(super) fn read(path: &Path) -> CliResult<Self> {
+        let path = if path.is_dir() { built(path)? } else { path.to_owned() };
+        let bytes = fs::read(&path).map_err(|error| {
+            let exit = if error.kind() == io::ErrorKind::NotFound { Exit::Usage } else { Exit::Failed };
+            CliError::new(exit, format!("cannot read {}: {error}", path.display())).hint(
+                "name a component, or the directory of a plugin that was built with `pangolin plugin build`",
+            )
+        })?;
+        let inspection = inspect(&bytes)
+            .map_err(|error| CliError::new(Exit::Failed, format!("{}: {error}", path.display())))?;
+        Ok(Self { path, bytes, inspection })
+    }
+
+    /// What it is.
+    pub(super) fn kind(&self) -> CliResult<Kind> {
+        self.inspection.kind.ok_or_else(|| {
+            CliError::new(
+                Exit::Failed,
+                format!("{}: its exports are not those of one kind of plugin", self.path.display()),
+            )
+            .hint("`pangolin plugin inspect` lists them")
+        })
+    }
+
+    /// These fixtures, or those in the directory `fixtures` beside the component.
+    pub(super) fn fixtures(&self, named: &[PathBuf]) -> CliResult<Vec<FixtureFile>> {
+        let kind = self.kind()?;
+        let found = if named.is_empty() {
+            let dir = self.path.parent().unwrap_or_else(|| Path::new("."));
+            FixtureFile::read_all(&dir.join("fixtures"), kind)
+        } else {
+            let (mut found, mut errors) = (Vec::new(), Vec::new());
+            for path in named {
+                match FixtureFile::read(path, kind) {
+                    Ok(fixture) => found.push(fixture),
+                    Err(error) => errors.push(error),
+                }
+            }
+            if errors.is_empty() { Ok(found) } else { Err(errors) }
+        };
+        found.map_err(|errors| unreadable(&errors))
+    }
+}
+
+fn unreadable(errors: &[FixtureError]) -> CliError {
+    let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
+    CliError::new(Exit::Usage, format!("the fixtures cannot be used:\n  {text}"))
+}
+
+/// Where `plugin build` puts the component.
+fn built(dir: &Path) -> CliResult<PathBuf> {
+    let file = dir.join(MANIFEST_FILE);
+    let usage = |text: String| CliError::new(Exit::Usage, text);
+    let text = fs::read_to_string(&file).map_err(|error| {
+        usage(format!("{} is no plugin's directory: {error}", dir.display()))
+            .hint("name a component, or start a plugin with `pangolin plugin new <name>`")
+    })?;
+    let manifest =
+        Manifest::from_toml(&text).map_err(|error| usage(format!("{}: {error}", file.display())))?;
+    let id = manifest.id.as_str();
+    let name = id.rsplit_once('/').map_or(id, |(_, name)| name);
+    let path = dir.join(format!("{name}.wasm"));
+    if !path.is_file() {
+        return Err(usage(format!("{} is not there", path.display()))
+            .hint(format!("run `pangolin plugin build {}` first", dir.display())));
+    }
+    Ok(path)
+}
+
+/// An engine, and the directory that its cache lives in when there is no deployment.
+pub(super) struct Engine {
+    pub(super) host: PluginHost,
+    _cache: Option<tempfile::TempDir>,
+}
+
+/// The engine of the deployment with its cache, or one for this call: an author needs no deployment.
+pub(super) fn engine(context: &Context) -> CliResult<Engine> {
+    if let Ok(config) = context.config()
+        && let Ok(plugins) = Plugins::open(&config)
+    {
+        return Ok(Engine { host: plugins.host().clone(), _cache: None });
+    }
+    let cache = tempfile::tempdir()?;
+    let host = CacheKey::load_or_create(&cache.path().join("key"))
+        .and_then(|key| PluginHost::new(&cache.path().join("code"), key))
+        .map_err(|failure| CliError::new(Exit::Failed, failure.to_string()))?;
+    Ok(Engine { host, _cache: Some(cache) })
+}
