@@ -38,7 +38,6 @@ pub(super) fn phases(view: &RunView) -> Arc<RunView> {
         };
         item.verify_passed = item.verify_passed.map_or(Some(false), |passed| (!passed).then_some(true));
         item.attrs.insert("superseded-by".to_owned(), "nobody".to_owned());
-        item.depends_on.push(4_000_000);
         view.set(u32::try_from(index).unwrap_or(u32::MAX), item);
     }
     if let Ok(Value::Object(mut params)) = serde_json::from_str::<Value>(&view.params_json) {
@@ -93,11 +92,18 @@ pub(super) fn random(subjects: &[Subject], seed: u64) -> Arc<RunView> {
         item.attempts = u32::try_from(dice.below(4)).unwrap_or(0);
         item.verify_passed = *dice.pick(&[None, Some(true), Some(false)]).unwrap_or(&None);
         let outputs =
-            ["a", "b/c.csv", "result", "\u{e4} b", "..", "x".repeat(300).as_str()].map(str::to_owned);
+            ["a", "b/c.csv", "result", "\u{e4} b", "x~y", "x".repeat(300).as_str()].map(str::to_owned);
         item.output_keys = outputs.into_iter().filter(|_| dice.below(3) == 0).collect();
         item.output_keys.sort();
-        item.depends_on = (0..dice.below(3)).map(|_| u32::try_from(dice.below(12)).unwrap_or(0)).collect();
-        let _ = view.push(item);
+        // What the engine always keeps is kept here too: edges lead to items that are there, and never in a circle.
+        let before = view.items().len();
+        let edges = if before == 0 { 0 } else { dice.below(3) };
+        item.depends_on = (0..edges).filter_map(|_| u32::try_from(dice.below(before)).ok()).collect();
+        item.depends_on.sort_unstable();
+        item.depends_on.dedup();
+        if view.find(item.id().as_str()).is_none() {
+            let _ = view.push(item);
+        }
     }
     view.changed =
         (0..u32::try_from(view.items().len()).unwrap_or(0)).filter(|_| dice.below(3) > 0).collect();

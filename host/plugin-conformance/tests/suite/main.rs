@@ -9,7 +9,7 @@ use std::{
 };
 
 use pangolin_plugin_authority::{Kind, inspect};
-use pangolin_plugin_conformance::{FixtureFile, Options, Report, check, explain};
+use pangolin_plugin_conformance::{FixtureFile, Options, Report, Verdict, check, explain};
 use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PluginHost};
 
 fn repository() -> PathBuf {
@@ -46,15 +46,21 @@ fn kept(name: &str) -> Vec<u8> {
     fs::read(repository().join("tests/corpus/plugins").join(name)).expect("kept")
 }
 
+/// What failed, and why.
+fn failed(report: &Report) -> String {
+    let failed = report.checks.iter().filter(|check| check.verdict == Verdict::Failed);
+    failed.map(|check| format!("\n  {}: {}", check.name, check.detail)).collect()
+}
+
 #[track_caller]
 fn assert_passes(name: &str, report: &Report) {
-    assert!(report.passed(), "{name}: {:#?}", report.checks);
+    assert!(report.passed(), "{name}: {}", failed(report));
 }
 
 #[track_caller]
 fn assert_fails(name: &str, report: &Report, wanted: &str) {
     let failed: Vec<&str> = report.failed().collect();
-    assert_eq!(failed, [wanted], "{name}: {:#?}", report.checks);
+    assert_eq!(failed, [wanted], "{name}: {}", self::failed(report));
 }
 
 #[test]
