@@ -194,7 +194,7 @@ async fn scan(host: &PluginHost, items: usize, limit_us: f64) -> Result<()> {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/corpus/plugins/pattern/1.0.0-rust-hostile.wasm");
     let limits = Limits { fuel_base: 1 << 40, fuel_max: 1 << 40, ..Limits::pure() };
     let pattern = host.load_pattern_with(&std::fs::read(path)?, limits)?;
-    let run = mapped(items, 1);
+    let run = mapped(items, items / 2);
     let mut view = RunView::clone(&*view(&run)?);
     view.params_json = "count 1024".into();
     let view = Arc::new(view);
@@ -245,7 +245,8 @@ async fn figures(dir: &Path) -> Result<()> {
         }
     })
     .await?;
-    line("load-from-cache", load.figures(300.0))?;
+    let code = std::fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).max();
+    line("load-from-cache", with(load.figures(300.0), json!({ "file_bytes": code })))?;
     let static_dag = shipped("static-dag")?;
     host.load_pattern(static_dag)?;
     let load = times(100, async || host.load_pattern(static_dag).map(|_| ()).map_err(Into::into)).await?;

@@ -291,7 +291,11 @@ fn stored(
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = fs::File::open(path)?;
-    let mut bytes = Vec::new();
+    let size = file.metadata()?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("file has {size} bytes, more than {FILE_BYTES_MAX}")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     if file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other("file is too large"));
     }

@@ -91,6 +91,8 @@ pub struct CompileLimits {
     pub cpu_base_seconds: u64,
     /// Processor seconds per MiB of the component.
     pub cpu_per_mib_seconds: u64,
+    /// Wall time as a multiple of the processor time: the machine has other work.
+    pub wall_per_cpu: u64,
     /// Bytes of native code.
     pub code_bytes: u64,
 }
@@ -102,6 +104,7 @@ impl Default for CompileLimits {
             memory_per_byte: 192,
             cpu_base_seconds: 30,
             cpu_per_mib_seconds: 20,
+            wall_per_cpu: 6,
             code_bytes: CODE_BYTES_MAX,
         }
     }
@@ -117,9 +120,8 @@ impl CompileLimits {
         self.cpu_base_seconds.saturating_add(self.cpu_per_mib_seconds.saturating_mul(mib))
     }
 
-    /// Wall time: three times the processor time, because the machine has other work.
     fn wall(&self, component: usize) -> Duration {
-        Duration::from_secs(self.cpu_seconds(component).saturating_mul(3))
+        Duration::from_secs(self.cpu_seconds(component).saturating_mul(self.wall_per_cpu))
     }
 }
 

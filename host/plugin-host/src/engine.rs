@@ -122,7 +122,8 @@ pub fn engine_config(profile: Profile) -> Config {
         .concurrency_support(false)
         // No backtraces are made, so the tables for them need not be stored, authenticated and loaded.
         .wasm_backtrace_max_frames(None)
-        .generate_address_map(false);
+        .generate_address_map(false)
+        .native_unwind_info(false);
     // A triple that this crate wrote itself.
     config.target(TARGET).expect("the target is a valid triple");
     if profile == Profile::Pure {
@@ -289,7 +290,7 @@ impl PluginHost {
     /// # Errors
     /// As loading it: [`Failure::NotCompiled`], [`Failure::OutputLimit`].
     pub fn rebuild(&self, profile: Profile, component: &[u8]) -> Result<LoadedFrom, PluginError> {
-        self.compiled(profile, component).map(|(_, from)| from)
+        self.compiled(profile, Digest::of(component), component).map(|(_, from)| from)
     }
 
     /// Removes native code of other engine versions and what interrupted writers left from the cache. Do it when
@@ -351,8 +352,13 @@ impl PluginHost {
         }
     }
 
-    fn compiled(&self, profile: Profile, bytes: &[u8]) -> Result<(Component, LoadedFrom), PluginError> {
-        let digest = Digest::of(bytes);
+    /// `digest` is that of `bytes`; hashing once more would cost as much as loading.
+    fn compiled(
+        &self,
+        profile: Profile,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<(Component, LoadedFrom), PluginError> {
         let fail = |failure| PluginError::new(digest, failure);
         let cap = self.shared.component_bytes_max;
         if bytes.len() > cap {
@@ -379,8 +385,9 @@ impl PluginHost {
         bytes: &[u8],
         contract: &[&str],
     ) -> Result<Loaded, PluginError> {
-        let (component, from) = self.compiled(profile, bytes)?;
-        self.admit(profile, Digest::of(bytes), component, from, contract)
+        let digest = Digest::of(bytes);
+        let (component, from) = self.compiled(profile, digest, bytes)?;
+        self.admit(profile, digest, component, from, contract)
     }
 
     /// Refuses imports that are not on the list.
