@@ -305,7 +305,8 @@ impl Suite<'_> {
         let (mut most, mut problems) = (None, Vec::new());
         let long: Vec<u8> = [b"{\"type\":\"".as_slice(), &vec![b'x'; LONG_LINE], b"\"}\n"].concat();
         let binary: Vec<u8> = vec![0xff; LONG_LINE];
-        for case in &self.cases {
+        // Two cases are enough: the lines are the same, and there are megabytes of them.
+        for case in self.cases.iter().take(2) {
             let many = case.out.repeat((LONG_LINE / case.out.len().max(1)).clamp(1, 10_000));
             for (what, bytes) in
                 [("a line of 4 MiB", &long), ("4 MiB that are no text", &binary), ("10,000 times", &many)]

@@ -14,7 +14,10 @@ pub(super) fn facts(view: &RunView) -> Arc<RunView> {
     view.attrs.insert("x-unknown".to_owned(), "\u{1f99a} of a later version".to_owned());
     for index in 0..view.items().len() {
         let mut item = view.items()[index].clone();
-        item.state = format!("x-unknown-{}", item.state).into();
+        // Why something ended without success is more than its phase says, so these words stay.
+        if !matches!(&*item.state, "cancelled" | "skipped" | "denied") {
+            item.state = format!("x-unknown-{}", item.state).into();
+        }
         item.attrs.insert("x-unknown".to_owned(), "of a later version".to_owned());
         if !item.output_keys.is_empty() {
             item.output_keys.push("x-unknown/of later.bin".to_owned());
