@@ -5,5 +5,6 @@
 mod deployment;
 mod harness;
 mod offline;
+mod plugin_authors;
 mod plugins;
 mod replay;
