@@ -100,6 +100,9 @@ struct Suite<'a> {
     cases: Vec<Case>,
 }
 
+/// Pieces of a transcript as they arrive.
+type Chunks<'a> = Vec<(Channel, &'a [u8])>;
+
 type Planned = Result<(LaunchPlan, CallRecord), PluginError>;
 
 pub(crate) async fn check(
@@ -336,7 +339,7 @@ impl Suite<'_> {
                 continue;
             }
             let whole = understood(&whole);
-            let mut tried: Vec<(String, Vec<(Channel, &[u8])>)> = Vec::new();
+            let mut tried: Vec<(String, Chunks<'_>)> = Vec::new();
             let step = case.out.len().div_ceil(CUTS_MAX).max(1);
             for cut in (0..=case.out.len()).step_by(step) {
                 let (head, tail) = case.out.split_at(cut);

@@ -90,7 +90,7 @@ pub struct FixtureFile {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fixture {
     /// A course of a run.
-    Pattern(PatternFixture),
+    Pattern(Box<PatternFixture>),
     /// A task and a transcript.
     Adapter(Box<AdapterFixture>),
     /// A workspace.
@@ -481,7 +481,7 @@ impl FixtureFile {
         let json = |source| FixtureError::Json { path: path.to_owned(), source };
         let body = Value::Object(document);
         let fixture = match plugin {
-            Kind::Pattern => Fixture::Pattern(serde_json::from_value(body).map_err(json)?),
+            Kind::Pattern => Fixture::Pattern(Box::new(serde_json::from_value(body).map_err(json)?)),
             Kind::Block => Fixture::Block(Box::new(serde_json::from_value(body).map_err(json)?)),
             Kind::RuntimeAdapter => {
                 let mut fixture: AdapterFixture = serde_json::from_value(body).map_err(json)?;

@@ -105,7 +105,7 @@ pub async fn check_pattern<S: PatternSubject>(
     let cases: Vec<(&FixtureFile, &PatternFixture)> = fixtures
         .iter()
         .filter_map(|file| match &file.fixture {
-            Fixture::Pattern(fixture) => Some((file, fixture)),
+            Fixture::Pattern(fixture) => Some((file, &**fixture)),
             _ => None,
         })
         .collect();

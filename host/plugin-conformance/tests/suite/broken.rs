@@ -58,7 +58,11 @@ pub(crate) fn hostile(what: &str) -> Vec<FixtureFile> {
         json!({ "id": "a", "executor": "dispatch", "inputs": {}, "depends_on": [], "resourceLocks": [] });
     let plan = json!({ "id": "hostile-1", "queue": "q", "items": [item] });
     let fixture = PatternFixture { plan, params: json!(what), expect_plan: None, steps: Vec::new() };
-    vec![FixtureFile { path: what.into(), name: what.to_owned(), fixture: Fixture::Pattern(fixture) }]
+    vec![FixtureFile {
+        path: what.into(),
+        name: what.to_owned(),
+        fixture: Fixture::Pattern(Box::new(fixture)),
+    }]
 }
 
 async fn each_is_rejected(kind: &str) {

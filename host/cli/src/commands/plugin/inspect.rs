@@ -82,7 +82,7 @@ fn abilities(found: &Inspection) -> Vec<(String, &'static str, Ability)> {
         Some(Kind::Block) => &BLOCK,
         None => &[],
     };
-    let newest = found.kind.map(|kind| host_contract(kind));
+    let newest = found.kind.map(host_contract);
     let all = || found.imports.iter().chain(&found.exports);
     let mut rows: Vec<(String, &'static str, Ability)> = offered
         .iter()
