@@ -304,6 +304,10 @@ fn the_policy_of_the_binding_decides_what_a_failure_means() {
     run.ok(decided(DecisionRecord { component: builtin, closes: true, ..record(3, 8) }));
     assert_eq!(run.due(), ["run.completed"]);
     assert_eq!(run.folded.state.outcome(), Some(RunOutcome::Done));
+    let growth = run.folded.state.growth().expect("a pattern was asked");
+    assert_eq!(growth.failure(), None, "the step after it went well");
+    let failed = growth.failed_step().map(|(step, failure)| (step, failure.policy));
+    assert_eq!(failed, Some((1, FailurePolicy::Builtin)), "what failed before stays known");
 }
 
 fn gated(items: &str, gate: &str) -> Growing {

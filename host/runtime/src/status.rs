@@ -10,7 +10,7 @@ use pangolin_core::{
 };
 use pangolin_orchestrator::ledger::Summary;
 
-use crate::views::{AttemptView, ItemView, RunSummary, RunView, VIEW_SCHEMA_VERSION};
+use crate::views::{AttemptView, FailedStep, ItemView, RunSummary, RunView, VIEW_SCHEMA_VERSION};
 
 /// One line about a run.
 pub(crate) fn summary(run: RunId, summary: &Summary) -> RunSummary {
@@ -63,8 +63,14 @@ pub(crate) fn view(
         cost_microusd: cost,
         cost_complete: complete,
         entries,
+        pattern_failure: pattern_failure(state),
         items,
     }
+}
+
+fn pattern_failure(state: &RunState) -> Option<FailedStep> {
+    let (step, failure) = state.growth()?.failed_step()?;
+    Some(FailedStep { pattern: state.submitted().pattern_id.clone(), step, failure: failure.clone() })
 }
 
 fn item_view(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> ItemView {

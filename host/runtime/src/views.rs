@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pangolin_core::{
     entry::{Failure, IsolationUsed, Usage, VerifyResult},
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    pattern::PatternFailure,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +51,25 @@ pub struct RunView {
     pub cost_complete: bool,
     /// Ledger entries so far.
     pub entries: u64,
+    /// The last step of the pattern that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pattern_failure: Option<FailedStep>,
     /// Items in plan order.
     pub items: Vec<ItemView>,
+}
+
+/// A step of a run's pattern that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedStep {
+    /// Pattern that the run was admitted with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pattern: Option<String>,
+    /// Number of the step, as in its record.
+    pub step: u64,
+    /// `code`, `message` and the `policy` that applied, as recorded.
+    #[serde(flatten)]
+    pub failure: PatternFailure,
 }
 
 /// One item.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pangolin_runtime::views::{AttemptView, ItemView, RunView};
+use pangolin_core::pattern::FailurePolicy;
+use pangolin_runtime::views::{AttemptView, FailedStep, ItemView, RunView};
 
 use super::style::{Status, Style};
 use crate::{
@@ -17,6 +18,7 @@ const ID_WIDTH_MAX: usize = 40;
 /// Header, one line per item that fits in `height` lines, and a line about the rest.
 pub(crate) fn summary(view: &RunView, now: i64, width: usize, height: usize, style: Style) -> Vec<Line> {
     let mut lines = header(view, now);
+    lines.truncate(height.max(2));
     let room = height.saturating_sub(lines.len());
     if view.items.len() <= room {
         let layout = Layout::of(&view.items.iter().collect::<Vec<_>>(), now, width);
@@ -105,7 +107,24 @@ fn header(view: &RunView, now: i64) -> Vec<Line> {
     }
     first.push((Role::Dim, format!("  queue {}  by {}", summary.queue, one_line(&summary.actor))));
     let total = format::count(summary.items, "item");
-    vec![first, vec![(Role::Dim, format!("{total}: {}", counts_text(view)))]]
+    let mut lines = vec![first, vec![(Role::Dim, format!("{total}: {}", counts_text(view)))]];
+    lines.extend(view.pattern_failure.as_ref().map(pattern_line));
+    lines
+}
+
+/// What the pattern failed of, and what that means for the run.
+fn pattern_line(failed: &FailedStep) -> Line {
+    let (role, meaning) = match failed.failure.policy {
+        FailurePolicy::Closed => (Role::Error, "nothing is added any more and the run fails"),
+        FailurePolicy::Open => (Role::Warn, "the run goes on without it"),
+        FailurePolicy::Builtin => (Role::Warn, "the built-in pattern of the queue takes over"),
+    };
+    let name = failed.pattern.as_deref().map(|id| format!(" {}", one_line(id))).unwrap_or_default();
+    let (code, message) = (one_line(&failed.failure.code), one_line(&failed.failure.message));
+    // The plugin host starts its sentences with the code.
+    let why = if message.starts_with(&code) { message } else { format!("{code}: {message}") };
+    // The meaning first: a narrow terminal cuts the end.
+    vec![(role, format!("pattern{name} failed at step {}, {meaning}: {why}", failed.step))]
 }
 
 /// Widths of the columns that fit; the reason gets what is left.

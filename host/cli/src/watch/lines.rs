@@ -63,5 +63,8 @@ fn run_line(view: &RunView) -> Value {
     if let Some(at) = summary.finished_at {
         line["finishedAt"] = json!(at);
     }
+    if let Some(failed) = &view.pattern_failure {
+        line["patternFailure"] = json!(failed);
+    }
     line
 }

@@ -19,6 +19,7 @@ pub struct Growth {
     live: bool,
     taken_over: bool,
     failure: Option<PatternFailure>,
+    failed: Option<(u64, PatternFailure)>,
     /// Positions of the entries that it has to be asked about.
     unseen: VecDeque<u64>,
     /// The entry before was its record or an extension that follows from it.
@@ -73,6 +74,12 @@ impl Growth {
     #[must_use]
     pub const fn failure(&self) -> Option<&PatternFailure> {
         self.failure.as_ref()
+    }
+
+    /// The last step that failed and why; stays known when another pattern took over.
+    #[must_use]
+    pub fn failed_step(&self) -> Option<(u64, &PatternFailure)> {
+        self.failed.as_ref().map(|(step, failure)| (*step, failure))
     }
 }
 
@@ -212,7 +219,8 @@ impl RunState {
             }
         };
         let taken_over = record.failure.as_ref().is_some_and(takes_over);
-        let mut unseen = self.growth.take().map(|growth| growth.unseen).unwrap_or_default();
+        let (mut unseen, earlier) =
+            self.growth.take().map(|growth| (growth.unseen, growth.failed)).unwrap_or_default();
         if !taken_over {
             // What the failed one has seen is new for the one that takes over.
             while unseen.front().is_some_and(|first| *first < seen) {
@@ -232,6 +240,7 @@ impl RunState {
             live,
             taken_over,
             failure: record.failure.clone(),
+            failed: record.failure.clone().map(|failure| (record.step, failure)).or(earlier),
             unseen,
             extending: record.step > 0 && record.failure.is_none(),
         }));

@@ -100,3 +100,19 @@ fn more_items_than_rows_show_what_needs_attention_and_count_the_rest() {
         assert!(summary(&view, NOW, 80, height, PLAIN).len() <= height.max(2), "{height}");
     }
 }
+
+#[test]
+fn a_failed_pattern_is_named_with_what_it_means_for_the_run() {
+    let mut view = run("failed", vec![item("a", "done", "delivered", vec![])]);
+    view.pattern_failure = Some(
+        serde_json::from_value(json!({
+            "pattern": "acme/suite", "step": 3, "code": "refused", "message": "item x\u{1b}[2J waits for\nitself",
+            "policy": "closed",
+        }))
+        .unwrap(),
+    );
+    insta::assert_snapshot!(shown(&view, 200, 24, PLAIN));
+    for height in 0..7 {
+        assert!(summary(&view, NOW, 80, height, PLAIN).len() <= height.max(2), "{height}");
+    }
+}
