@@ -168,3 +168,15 @@ fn a_directory_that_was_not_built_says_what_to_run() {
     place.run(&["plugin", "test"]).code(2).says(&["is no plugin's directory"]);
     place.run(&["plugin", "inspect", "absent.wasm"]).code(2).says(&["cannot read absent.wasm"]);
 }
+
+#[test]
+fn a_component_is_a_regular_file_of_bounded_size() {
+    let place = Place::new();
+    // Sparse: far more than would fit into memory.
+    fs::File::create(place.path().join("large.wasm")).unwrap().set_len(1 << 40).unwrap();
+    place
+        .run(&["plugin", "inspect", "large.wasm"])
+        .code(1)
+        .says(&["it has 1099511627776 bytes, a component has at most 67108864"]);
+    place.run(&["plugin", "test", "/dev/zero"]).code(1).says(&["cannot read /dev/zero: not a regular file"]);
+}

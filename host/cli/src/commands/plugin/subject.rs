@@ -1,11 +1,12 @@
 //! The component that a verb for authors works on, and an engine to run it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use pangolin_plugin_authority::{Inspection, Kind, MANIFEST_FILE, Manifest, inspect};
+use pangolin_plugin_authority::{COMPONENT_BYTES_MAX, Inspection, Kind, MANIFEST_FILE, Manifest, inspect};
 use pangolin_plugin_conformance::{FixtureError, FixtureFile};
 use pangolin_plugin_host::{CacheKey, PluginHost};
 use pangolin_runtime::plugins::Plugins;
@@ -27,7 +28,7 @@ impl Subject {
     /// Reads a component, or the one that `plugin build` left in a plugin's directory.
     pub(super) fn read(path: &Path) -> CliResult<Self> {
         let path = if path.is_dir() { built(path)? } else { path.to_owned() };
-        let bytes = fs::read(&path).map_err(|error| {
+        let bytes = read_bounded(&path).map_err(|error| {
             let exit = if error.kind() == io::ErrorKind::NotFound { Exit::Usage } else { Exit::Failed };
             CliError::new(exit, format!("cannot read {}: {error}", path.display())).hint(
                 "name a component, or the directory of a plugin that was built with `pangolin plugin build`",
@@ -67,6 +68,22 @@ impl Subject {
         };
         found.map_err(|errors| unreadable(&errors))
     }
+}
+
+/// One byte over the limit at most: `inspect` then says how large a component may be.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    // Before opening: a pipe would wait for a writer.
+    let size = match fs::metadata(path)? {
+        meta if meta.is_file() => meta.len(),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    };
+    if size > COMPONENT_BYTES_MAX as u64 {
+        let message = format!("it has {size} bytes, a component has at most {COMPONENT_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(COMPONENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn unreadable(errors: &[FixtureError]) -> CliError {
