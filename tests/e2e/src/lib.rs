@@ -60,14 +60,17 @@ pub fn binaries() -> &'static Binaries {
     })
 }
 
-/// `cargo xtask` as a program, built on first use.
+/// `cargo xtask` as a program: `PANGOLIN_XTASK`, else built on first use.
 ///
 /// # Panics
 /// When it cannot be built.
 #[must_use]
 pub fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
-    XTASK.get_or_init(|| built(&["-p", "xtask", "--bin", "xtask"], "debug/xtask"))
+    XTASK.get_or_init(|| {
+        std::env::var_os("PANGOLIN_XTASK")
+            .map_or_else(|| built(&["-p", "xtask", "--bin", "xtask"], "debug/xtask"), PathBuf::from)
+    })
 }
 
 fn built(arguments: &[&str], product: &str) -> PathBuf {

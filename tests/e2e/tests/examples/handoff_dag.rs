@@ -18,7 +18,10 @@ fn what_is_handed_over_is_the_sealed_product() {
     // The release printed the digests of the files that it got.
     let log = ran.log("handoff-1/release");
     let got = |file: &str| {
-        let line = log.lines().find(|line| line.ends_with(file)).unwrap_or_else(|| panic!("{file}: {log}"));
+        let line = log
+            .lines()
+            .find(|line| line.starts_with("release: ") && line.ends_with(file))
+            .unwrap_or_else(|| panic!("{file}: {log}"));
         format!("sha256:{}", line.split_whitespace().nth(1).unwrap_or_default())
     };
     assert_eq!(ran.item(run, "rename")["resultRef"], got("inputs/work"));
@@ -27,6 +30,6 @@ fn what_is_handed_over_is_the_sealed_product() {
     let report = ran.report("bundle.json");
     assert_eq!(report["checks"]["handoff"]["ok"], true, "{report}");
     let handoff = report["checks"]["handoff"].to_string();
-    // Five needs, and the patches of what they come from as inputs/deps.
-    assert!(handoff.contains("7 inputs are sealed products"), "{handoff}");
+    // Five needs, and as inputs/deps three patches: of `rename` for both, of `check` (which applied it) for `release`.
+    assert!(handoff.contains("8 inputs are sealed products"), "{handoff}");
 }

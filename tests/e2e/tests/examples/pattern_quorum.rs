@@ -14,7 +14,8 @@ fn silence_is_no_approval_and_the_second_vote_is_about_the_fixed_work() {
             (reviewers[0], &["change"], "done"),
             (reviewers[1], &["change"], "done"),
             (reviewers[2], &["change"], "done"),
-            ("change-fix-1", &["change", reviewers[0], reviewers[1], reviewers[2]], "done"),
+            // The findings of those who did not approve.
+            ("change-fix-1", &["change", reviewers[0], reviewers[2]], "done"),
             ("change~2", &["change-fix-1"], "done"),
             ("change~2::rev-0", &["change~2"], "done"),
             ("change~2::rev-1", &["change~2"], "done"),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Takes the work and the findings of all reviewers.
+# Takes the work and the findings of the reviewers who did not approve.
 set -eu
 sh tools/apply.sh inputs/work
 cat inputs/findings-*
