@@ -196,11 +196,7 @@ impl Printer {
     }
 
     /// The same for work that says how far it is.
-    pub(crate) async fn progress_of<T>(
-        &self,
-        what: impl Fn() -> String,
-        work: impl Future<Output = T>,
-    ) -> T {
+    pub(crate) async fn progress_of<T>(&self, what: impl Fn() -> String, work: impl Future<Output = T>) -> T {
         if self.quiet || !self.stderr_terminal {
             return work.await;
         }

@@ -69,10 +69,7 @@ fn act(step: &Value, source: &Input, out: &Output) -> Result<Value, Fault> {
             Err(refusal) => refused(refusal),
         },
         "digests" => match source.list_files(word(1), 0, 10_000) {
-            Ok(page) => page
-                .into_iter()
-                .map(|entry| json!([entry.path, entry.size, entry.digest]))
-                .collect(),
+            Ok(page) => page.into_iter().map(|entry| json!([entry.path, entry.size, entry.digest])).collect(),
             Err(refusal) => refused(refusal),
         },
         "read" => {
@@ -86,9 +83,9 @@ fn act(step: &Value, source: &Input, out: &Output) -> Result<Value, Fault> {
             }
         }
         "position" => source.position().into(),
-        "earlier" => source.earlier_json(word(1)).map_or(Value::Null, |json| {
-            serde_json::from_str(&json).expect("a record is JSON")
-        }),
+        "earlier" => source
+            .earlier_json(word(1))
+            .map_or(Value::Null, |json| serde_json::from_str(&json).expect("a record is JSON")),
         "attr" => source.attr(word(1)).into(),
         "artifact" => match out.artifact(word(1)) {
             Ok(writer) => {
@@ -117,7 +114,9 @@ fn act(step: &Value, source: &Input, out: &Output) -> Result<Value, Fault> {
                     while written < size {
                         if let Err(refusal) = writer.write(&block) {
                             let after = writer.commit().map_or_else(refused, Value::from);
-                            return Ok(json!({"written": written, "then": refused(refusal), "commit": after}));
+                            return Ok(
+                                json!({"written": written, "then": refused(refusal), "commit": after}),
+                            );
                         }
                         written += block.len();
                     }
