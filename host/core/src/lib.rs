@@ -6,6 +6,7 @@
 //! as integer milliseconds since the Unix epoch. The crate compiles to wasm32.
 
 pub mod entry;
+pub mod glob;
 pub mod ids;
 pub mod manifest;
 pub mod pattern;

@@ -7,9 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use pangolin_core::glob;
+
 use crate::{
     finding::{Node, Walk},
-    glob,
     id::PluginId,
     limits::LimitSet,
     request::{Request, SecretPlace},

@@ -33,7 +33,6 @@ mod component;
 mod contract;
 mod effective;
 mod finding;
-mod glob;
 mod grant;
 mod id;
 mod limits;

@@ -184,7 +184,7 @@ impl Request {
                 ),
             ),
             Self::Read { path } | Self::Write { path } => {
-                (path.contains('*') || crate::glob::path_problem(path).is_some(), text(path))
+                (path.contains('*') || pangolin_core::glob::path_problem(path).is_some(), text(path))
             }
         };
         (!wild).then(|| format!("{} = [{line}]", self.capability()))

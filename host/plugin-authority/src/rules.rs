@@ -6,9 +6,10 @@ use std::{collections::BTreeSet, fmt};
 use serde::Serialize;
 use serde_json::Value;
 
+use pangolin_core::glob;
+
 use crate::{
     finding::{Node, Walk, shown},
-    glob,
     request::SecretPlace,
 };
 

@@ -1,4 +1,5 @@
 //! Components: embedding, inspection, reconciliation; and what hostile files do.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use pangolin_plugin_authority::{
     ComponentError, Kind, MANIFEST_SECTION, Manifest, Mismatch, embed, extract, host_contract, inspect,

@@ -1,4 +1,5 @@
 //! Effective grants: intersection, cuts, checks, fingerprints, widening.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use pangolin_plugin_authority::{
     Capability, CutBy, Grant, Manifest, OperatorPolicy, ProjectGrant, Request, SecretPlace, diagnose,

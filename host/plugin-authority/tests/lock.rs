@@ -1,4 +1,5 @@
 //! Locks and signatures: what is written comes back, what was tampered with is named.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use ed25519_dalek::SigningKey;
 use pangolin_core::ids::Digest;

@@ -1,14 +1,9 @@
 //! A grant as questions: may it read this, start that, talk to them? Every no names the rule.
 
+use pangolin_core::glob::{ANY, PATTERN_BYTES_MAX, args_match, host_matches, path_matches};
 use pangolin_envelope::plugin::{BlockGrant, NetGrant};
 
 use crate::failure::{Failure, clip};
-
-/// Any number of segments or arguments.
-const ANY: &str = "**";
-
-/// Longest pattern in bytes: matching costs at most its length times that of the text.
-const PATTERN_BYTES_MAX: usize = 512;
 
 /// Most rules of one kind.
 const RULES_MAX: usize = 1_000;
@@ -97,7 +92,7 @@ impl Rules {
 
     pub(crate) fn exec(&self, program: &str, args: &[String]) -> Result<(), String> {
         let rules = || self.grant.exec.iter().filter(|rule| rule.program == program);
-        if rules().any(|rule| tokens_match(&rule.args, args)) {
+        if rules().any(|rule| args_match(&rule.args, args)) {
             return Ok(());
         }
         let line = format!("exec = [{{ program = {program:?}, args = [...] }}]");
@@ -184,69 +179,5 @@ pub(crate) fn path_problem(path: &str) -> Option<&'static str> {
 }
 
 fn any_path(patterns: &[Vec<String>], path: &str) -> bool {
-    let segments: Vec<&str> = path.split('/').collect();
-    patterns.iter().any(|pattern| tokens_match(pattern, &segments))
-}
-
-/// `**` eats any number of tokens. Linear backtracking: only the last `**` is ever tried again.
-fn tokens_match<P: AsRef<str>, T: AsRef<str>>(pattern: &[P], text: &[T]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p).map(AsRef::as_ref) {
-            Some(ANY) => {
-                p += 1;
-                retry = Some((p, t));
-            }
-            Some(token) if token_matches(token.as_bytes(), text[t].as_ref().as_bytes()) => {
-                p += 1;
-                t += 1;
-            }
-            _ => match retry {
-                Some((after, from)) => {
-                    (p, t) = (after, from + 1);
-                    retry = Some((after, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|token| token.as_ref() == ANY)
-}
-
-/// `*` eats any run of characters.
-fn token_matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                p += 1;
-                retry = Some((p, t));
-            }
-            Some(byte) if *byte == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match retry {
-                Some((after, from)) => {
-                    (p, t) = (after, from + 1);
-                    retry = Some((after, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
-}
-
-/// Equal, or below `*.x.y`.
-fn host_matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        None => pattern == name,
-        Some(parent) => name
-            .strip_suffix(parent)
-            .and_then(|rest| rest.strip_suffix('.'))
-            .is_some_and(|below| !below.is_empty()),
-    }
+    patterns.iter().any(|pattern| path_matches(pattern, path))
 }

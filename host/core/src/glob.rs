@@ -1,4 +1,5 @@
-//! The two pattern languages of rules, and when one pattern covers another.
+//! The two pattern languages of grants (paths and arguments, hosts), and when one pattern covers another. One place, because
+//! the rule that is shown at approval must be the rule that the worker enforces.
 //!
 //! A pattern is a list of tokens: path segments for files, arguments for programs. The token `**` stands for any
 //! number of tokens, `*` inside another token for any run of characters of it. There is nothing else, on purpose:
@@ -6,10 +7,10 @@
 //! intersection of grants can be a plain list of rules.
 
 /// Any number of tokens.
-const ANY: &str = "**";
+pub const ANY: &str = "**";
 
 /// Longest pattern in bytes. Matching costs at most its length times that of the text.
-pub(crate) const PATTERN_BYTES_MAX: usize = 512;
+pub const PATTERN_BYTES_MAX: usize = 512;
 
 /// What the text side of a match is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,17 +86,20 @@ fn tokens_match<'t, P: AsRef<str>>(
 }
 
 /// Whether a list of arguments fits a list of patterns.
-pub(crate) fn args_match<A: AsRef<str>>(pattern: &[String], args: &[A]) -> bool {
+#[must_use]
+pub fn args_match<A: AsRef<str>>(pattern: &[String], args: &[A]) -> bool {
     tokens_match(pattern, |index| args[index].as_ref(), args.len(), Text::Value)
 }
 
 /// Whether every list that `inner` matches is matched by `outer`.
-pub(crate) fn args_cover(outer: &[String], inner: &[String]) -> bool {
+#[must_use]
+pub fn args_cover(outer: &[String], inner: &[String]) -> bool {
     tokens_match(outer, |index| inner[index].as_str(), inner.len(), Text::Pattern)
 }
 
 /// Whether a path fits a pattern. The path must have passed [`path_problem`].
-pub(crate) fn path_matches(pattern: &[String], path: &str) -> bool {
+#[must_use]
+pub fn path_matches(pattern: &[String], path: &str) -> bool {
     // Paths have few segments; most fit on the stack.
     let mut few: [&str; 16] = [""; 16];
     let mut count = 0;
@@ -113,12 +117,14 @@ pub(crate) fn path_matches(pattern: &[String], path: &str) -> bool {
 }
 
 /// Whether every path that `inner` matches is matched by `outer`.
-pub(crate) fn path_covers(outer: &[String], inner: &[String]) -> bool {
+#[must_use]
+pub fn path_covers(outer: &[String], inner: &[String]) -> bool {
     args_cover(outer, inner)
 }
 
 /// Why a path is not one inside the tree.
-pub(crate) fn path_problem(path: &str) -> Option<&'static str> {
+#[must_use]
+pub fn path_problem(path: &str) -> Option<&'static str> {
     if path.is_empty() {
         return Some("is empty");
     }
@@ -133,7 +139,8 @@ pub(crate) fn path_problem(path: &str) -> Option<&'static str> {
 }
 
 /// Why a token cannot be a pattern.
-pub(crate) fn token_problem(token: &str) -> Option<&'static str> {
+#[must_use]
+pub fn token_problem(token: &str) -> Option<&'static str> {
     if token.len() > PATTERN_BYTES_MAX {
         return Some("is longer than 512 bytes");
     }
@@ -147,7 +154,8 @@ pub(crate) fn token_problem(token: &str) -> Option<&'static str> {
 }
 
 /// Whether `name` fits a host pattern: equal, or below `*.x.y`.
-pub(crate) fn host_matches(pattern: &str, name: &str) -> bool {
+#[must_use]
+pub fn host_matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_prefix("*.") {
         None => pattern == name,
         Some(parent) => name
@@ -158,13 +166,15 @@ pub(crate) fn host_matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Whether every name that `inner` matches is matched by `outer`.
-pub(crate) fn host_covers(outer: &str, inner: &str) -> bool {
+#[must_use]
+pub fn host_covers(outer: &str, inner: &str) -> bool {
     // `*` is no character of a name, so a wildcard can only be below the parent of another wildcard.
     outer == inner || host_matches(outer, inner)
 }
 
 /// Why a text is not a host or host pattern.
-pub(crate) fn host_problem(text: &str) -> Option<&'static str> {
+#[must_use]
+pub fn host_problem(text: &str) -> Option<&'static str> {
     let (name, wild) = text.strip_prefix("*.").map_or((text, false), |name| (name, true));
     if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_err().then_some("is not an IPv6 address");
