@@ -59,8 +59,11 @@ pub const BUNDLE_VERSION: u32 = 2;
 /// Lowest version of the bundle format whose readers understand this entry.
 #[must_use]
 pub fn version_for(body: &EntryBody) -> u32 {
-    let about_patterns = match body {
-        EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } => true,
+    let is_new = match body {
+        EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } | EntryBody::ItemOutputs { .. } => true,
+        EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
+            evidence.outputs_total.is_some()
+        }
         EntryBody::RunSubmitted(submitted) => {
             let RunSubmitted { pattern_id, pattern_params, graph, .. } = &**submitted;
             pattern_id.is_some() || pattern_params.is_some() || graph.is_some()
@@ -68,7 +71,7 @@ pub fn version_for(body: &EntryBody) -> u32 {
         EntryBody::RunExtended { supersedes, pins, .. } => !supersedes.is_empty() || pins.is_some(),
         _ => false,
     };
-    if about_patterns { 2 } else { 1 }
+    if is_new { 2 } else { 1 }
 }
 
 /// Why bytes are not a bundle.

@@ -145,6 +145,11 @@ impl References {
                 add(submitted.graph, Role::Graph);
             }
             EntryBody::ItemFired { manifest, .. } => add(*manifest, Role::Manifest),
+            EntryBody::ItemOutputs { outputs, .. } => {
+                for digest in outputs.values() {
+                    add(Some(*digest), Role::Output);
+                }
+            }
             EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
                 let Evidence { result, patch, outputs, events, transcript, .. } = &**evidence;
                 add(*result, Role::Result);

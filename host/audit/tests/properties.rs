@@ -14,6 +14,7 @@ use pangolin_core::{
         Isolation, IsolationUsed, RetryPolicy, RunOutcome, RunSubmitted, Usage, UsageQuality, VerifyResult,
     },
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    outputs::OutputsTotal,
     pattern::{DecisionRecord, FailurePolicy, PatternFailure},
 };
 use proptest::{collection, option, prelude::*, sample::select};
@@ -91,7 +92,7 @@ fn evidence() -> impl Strategy<Value = Box<Evidence>> {
         option::of(any::<i32>()),
         digests,
         option::of(text()),
-        collection::btree_map(text(), digest(), 0..4),
+        (collection::btree_map(text(), digest(), 0..4), option::of((count(), digest()))),
         verify,
         option::of(usage()),
         option::of(isolation()),
@@ -100,8 +101,10 @@ fn evidence() -> impl Strategy<Value = Box<Evidence>> {
     )
         .prop_map(
             |(exit_code, digests, tree, outputs, verify, usage, isolation, started_at, finished_at)| {
+                let (outputs, total) = outputs;
                 Box::new(Evidence {
                     exit_code,
+                    outputs_total: total.map(|(count, digest)| OutputsTotal { count, digest }),
                     result: digests[0],
                     patch: digests[1],
                     tree,
@@ -178,6 +181,12 @@ fn body() -> impl Strategy<Value = EntryBody> {
             let dispatch = DispatchId::derive("n", &run, &item, attempt);
             EntryBody::ItemFired { item, attempt, dispatch, manifest }
         }),
+        (item(), any::<u32>(), run(), count(), collection::btree_map(text(), digest(), 0..4)).prop_map(
+            |(item, attempt, run, part, outputs)| {
+                let dispatch = DispatchId::derive("n", &run, &item, attempt);
+                EntryBody::ItemOutputs { item, attempt, dispatch, part, outputs }
+            }
+        ),
         (item(), any::<u32>(), status(), option::of(failure()), evidence()).prop_map(
             |(item, attempt, status, failure, evidence)| EntryBody::ItemReconciled {
                 item,

@@ -103,8 +103,9 @@ fn main() {
         for fire in step.fires {
             let evidence = Evidence { exit_code: Some(0), ..Evidence::default() };
             let end = AttemptEnd { status: AttemptStatus::Done, evidence };
-            let body = scheduler.reconcile(&fire.run, &fire.item, fire.attempt, end, 1_000).unwrap();
-            scheduler.apply(&entry(body), None).unwrap();
+            for body in scheduler.reconcile(&fire.run, &fire.item, fire.attempt, end, 1_000) {
+                scheduler.apply(&entry(body), None).unwrap();
+            }
         }
         for (_, body) in step.entries {
             scheduler.apply(&entry(body), None).unwrap();

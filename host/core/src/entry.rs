@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
+    outputs::OutputsTotal,
     pattern::DecisionRecord,
 };
 
@@ -59,6 +60,21 @@ pub enum EntryBody {
         /// Digest of the dispatch manifest blob: everything the worker was given.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         manifest: Option<Digest>,
+    },
+    /// Some of the outputs of a running attempt that left too many for the entry that ends it. See
+    /// [`crate::outputs`].
+    #[serde(rename = "item.outputs")]
+    ItemOutputs {
+        /// The item.
+        item: ItemId,
+        /// The running attempt.
+        attempt: u32,
+        /// Its dispatch: parts of another attempt do not fit.
+        dispatch: DispatchId,
+        /// Number of the part. 0 starts over: what was recorded of this attempt before does not count.
+        part: u64,
+        /// Output files by path below `outputs/`. Every path is greater than those of the parts before.
+        outputs: BTreeMap<String, Digest>,
     },
     /// An attempt ended and the item is final (or waits for input).
     #[serde(rename = "item.reconciled")]
@@ -173,6 +189,7 @@ impl EntryBody {
         match self {
             Self::RunSubmitted(_) => "run.submitted",
             Self::ItemFired { .. } => "item.fired",
+            Self::ItemOutputs { .. } => "item.outputs",
             Self::ItemReconciled { .. } => "item.reconciled",
             Self::ItemRetried { .. } => "item.retried",
             Self::ItemSkipped { .. } => "item.skipped",
@@ -346,9 +363,13 @@ pub struct Evidence {
     /// Git tree id of the workspace with the patch applied to the base commit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tree: Option<String>,
-    /// Output files by path below `outputs/`.
+    /// Output files by path below `outputs/`. In an entry: empty when they were recorded in `item.outputs` before. In
+    /// the state: all of them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub outputs: BTreeMap<String, Digest>,
+    /// What the `item.outputs` of the attempt add up to; present exactly when there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outputs_total: Option<OutputsTotal>,
     /// Digest of the worker's event stream (JSON lines).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub events: Option<Digest>,

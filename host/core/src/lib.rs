@@ -9,6 +9,7 @@ pub mod entry;
 pub mod glob;
 pub mod ids;
 pub mod manifest;
+pub mod outputs;
 pub mod pattern;
 pub mod plan;
 pub mod retry;

@@ -25,6 +25,12 @@ fn denied(item: &str) -> EntryBody {
     EntryBody::ItemDenied { item: id(item), failure: failure(FailureClass::Refusal) }
 }
 
+fn left(item: &str, attempt: u32) -> EntryBody {
+    let (item, outputs) = (id(item), [("a".to_owned(), Digest::of(b"a"))].into());
+    let dispatch = DispatchId::derive("test", &run(), &item, attempt);
+    EntryBody::ItemOutputs { item, attempt, dispatch, part: 0, outputs }
+}
+
 fn cancelled(item: &str) -> EntryBody {
     EntryBody::ItemCancelled { item: id(item) }
 }
@@ -79,9 +85,10 @@ fn the_transition_table_is_exactly_this() {
         "denied",
     ];
     type Legal = &'static [(&'static str, &'static str)];
-    let events: [(&str, EntryBody, Legal); 11] = [
+    let events: [(&str, EntryBody, Legal); 12] = [
         ("fired 1", fired(&own, "x", 1), &[("ready", "running")]),
         ("fired 2", fired(&own, "x", 2), &[("retry-wait", "running")]),
+        ("left", left("x", 1), &[("running", "running"), ("cancelling", "cancelling")]),
         ("retried", retried("x", 1, FailureClass::Timeout, 900), &[("running", "retry-wait")]),
         ("done", reconciled("x", 1, FinalStatus::Done), &[("running", "done")]),
         ("failed", reconciled("x", 1, FinalStatus::Failed), &[("running", "failed")]),

@@ -217,7 +217,7 @@ impl Default for CommandLimits {
             pids: 512,
             file_bytes: 4 << 30,
             output_file_bytes: 100 << 20,
-            output_files: 256,
+            output_files: pangolin_core::outputs::OUTPUTS_MAX as u32,
             capture_bytes: 1 << 30,
         }
     }

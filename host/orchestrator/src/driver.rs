@@ -381,11 +381,14 @@ impl<'p> Driver<'p> {
 
     fn reconcile(&mut self, report: Report, now: i64) -> Result<(), DriverError> {
         let Job { run, item, attempt, dispatch, .. } = report.job;
-        let Some(body) = self.scheduler.reconcile(&run, &item, attempt, report.end, now) else {
+        let entries = self.scheduler.reconcile(&run, &item, attempt, report.end, now);
+        if entries.is_empty() {
             tracing::warn!(%run, %item, attempt, "ignored the report of an attempt that is not running");
             return Ok(());
-        };
-        self.record(&run, now, ENGINE, body)?;
+        }
+        for body in entries {
+            self.record(&run, now, ENGINE, body)?;
+        }
         self.effects.push(Effect::Forget(dispatch));
         Ok(())
     }

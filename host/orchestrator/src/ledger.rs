@@ -94,9 +94,46 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Leaf hash and bytes.
 type NewRecord = (Digest, Vec<u8>);
 
+/// A run's records that belong together are committed together. Beyond this many bytes, parts of outputs go ahead in
+/// commits of their own, so that a commit stays below what a store takes (a DynamoDB transaction: 4 MB, 100 actions).
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What was appended to one run.
+struct PendingRun {
+    /// Before the first record.
+    head: Head,
+    records: Vec<NewRecord>,
+    /// Numbers of records after which the stream may be cut in two commits.
+    cuts: Vec<usize>,
+}
+
+impl PendingRun {
+    /// Takes records off the front that are to be committed ahead; `None` when the rest may go in one commit or cannot
+    /// be cut.
+    fn take_piece(&mut self) -> Option<(Head, Vec<NewRecord>)> {
+        let mut bytes = 0;
+        let mut fitting = 0;
+        for (_, record) in &self.records {
+            bytes += record.len();
+            fitting += usize::from(bytes <= PIECE_BYTES);
+        }
+        if bytes <= PIECE_BYTES {
+            return None;
+        }
+        let cut = *self.cuts.iter().rfind(|cut| **cut <= fitting).or_else(|| self.cuts.first())?;
+        let rest = self.records.split_off(cut);
+        let piece = std::mem::replace(&mut self.records, rest);
+        let head = self.head;
+        self.head = Head { len: head.len + cut as u64, hash: piece.last().map(|(leaf, _)| *leaf) };
+        self.cuts.retain(|other| *other > cut);
+        self.cuts.iter_mut().for_each(|other| *other -= cut);
+        Some((head, piece))
+    }
+}
+
 #[derive(Default)]
 struct Pending {
-    runs: HashMap<RunId, (Head, Vec<NewRecord>)>,
+    runs: HashMap<RunId, PendingRun>,
     log: Vec<NewRecord>,
     writes: HashMap<String, Option<Vec<u8>>>,
 }
@@ -207,8 +244,13 @@ impl Ledger {
         let (entry, leaf, bytes) = chain
             .append(run, at, actor, body)
             .map_err(|source| LedgerError::Encode { run: run.clone(), source })?;
-        let slot = self.pending.runs.entry(run.clone()).or_insert_with(|| (head, Vec::new()));
-        slot.1.push((leaf, bytes));
+        let empty = || PendingRun { head, records: Vec::new(), cuts: Vec::new() };
+        let slot = self.pending.runs.entry(run.clone()).or_insert_with(empty);
+        slot.records.push((leaf, bytes));
+        // Not in the commit that admits the run: its cells and its leaf in the log belong to the first entry.
+        if slot.head.len > 0 && matches!(entry.body, EntryBody::ItemOutputs { .. }) {
+            slot.cuts.push(slot.records.len());
+        }
         Ok(entry)
     }
 
@@ -322,28 +364,37 @@ impl Ledger {
     /// Makes everything appended since the last commit durable, all or nothing. A busy or full store is waited
     /// for: nothing is lost and nothing is done twice.
     ///
+    /// One exception: parts of many outputs (`item.outputs`) may go ahead in commits of their own. That is sound because
+    /// - every prefix of a run that ends with such an entry is a valid ledger: the attempt still runs, and what its parts
+    ///   name counts only once its end is recorded. After a crash the end is collected again and goes on behind the parts
+    ///   that are there, or starts over with part 0;
+    /// - what stands before them in the same turn are ends of attempts, answers of patterns and items added by these. They
+    ///   touch no cell, no leaf of the deployment log and no other run. Attempts are fired later in the turn, so no lock
+    ///   is taken that an entry of another run in the rest of the commit would give back;
+    /// - nothing is done about any of them before the last commit of the turn is durable.
+    ///
     /// # Errors
     /// [`LedgerError::Deposed`] when another driver leads; drop this value then.
     pub async fn commit(&mut self) -> Result<(), LedgerError> {
-        let pending = std::mem::take(&mut self.pending);
-        self.batches += 1;
-        let mut batch = Batch {
-            id: format!("d/{}/{}/{}", self.fence, self.nonce, self.batches),
-            guards: vec![Guard::VersionIs { key: keys::FENCE.to_owned(), version: self.fence }],
-            writes: pending
-                .writes
-                .into_iter()
-                .map(|(key, value)| match value {
-                    Some(value) => Write::Put { key, value },
-                    None => Write::Delete(key),
-                })
-                .collect(),
-            appends: Vec::with_capacity(pending.runs.len() + 1),
-        };
-        for (run, (head, records)) in pending.runs {
-            let stream = keys::run_stream(&run);
-            batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
-            batch.appends.push(Append { stream, records });
+        let mut pending = std::mem::take(&mut self.pending);
+        for (run, appended) in &mut pending.runs {
+            while let Some((head, records)) = appended.take_piece() {
+                let mut batch = self.next_batch();
+                append_to(&mut batch, run, head, records);
+                self.commit_batch(batch).await?;
+            }
+        }
+        let mut batch = self.next_batch();
+        batch.writes = pending
+            .writes
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(value) => Write::Put { key, value },
+                None => Write::Delete(key),
+            })
+            .collect();
+        for (run, PendingRun { head, records, .. }) in pending.runs {
+            append_to(&mut batch, &run, head, records);
         }
         if let Some((hash, _)) = pending.log.last() {
             let next = Head { len: self.log_head.len + pending.log.len() as u64, hash: Some(*hash) };
@@ -352,6 +403,17 @@ impl Ledger {
             self.log_head = next;
         }
         self.commit_batch(batch).await
+    }
+
+    /// An empty batch of this driver.
+    fn next_batch(&mut self) -> Batch {
+        self.batches += 1;
+        Batch {
+            id: format!("d/{}/{}/{}", self.fence, self.nonce, self.batches),
+            guards: vec![Guard::VersionIs { key: keys::FENCE.to_owned(), version: self.fence }],
+            writes: Vec::new(),
+            appends: Vec::new(),
+        }
     }
 
     async fn commit_batch(&self, batch: Batch) -> Result<(), LedgerError> {
@@ -389,6 +451,12 @@ impl Ledger {
     pub fn release(&mut self, run: &RunId) {
         self.chains.remove(run);
     }
+}
+
+fn append_to(batch: &mut Batch, run: &RunId, head: Head, records: Vec<NewRecord>) {
+    let stream = keys::run_stream(run);
+    batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
+    batch.appends.push(Append { stream, records });
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

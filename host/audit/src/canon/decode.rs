@@ -11,9 +11,10 @@ use thiserror::Error;
 use super::{CanonError, EncodeError, check, encode_entry, first_difference};
 
 /// Every `kind` this version understands. A test holds it against [`EntryBody::kind`].
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "run.submitted",
     "item.fired",
+    "item.outputs",
     "item.reconciled",
     "item.retried",
     "item.skipped",

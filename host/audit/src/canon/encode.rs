@@ -11,6 +11,7 @@ use pangolin_core::{
         RunSubmitted, Usage, VerifyResult,
     },
     ids::{Digest, ItemId},
+    outputs::OutputsTotal,
     pattern::{DecisionRecord, PatternFailure},
 };
 use thiserror::Error;
@@ -99,6 +100,14 @@ impl Writer<'_> {
                 self.text("item", item.as_str());
                 self.kind(body);
                 self.digest("manifest", manifest.as_ref());
+            }
+            EntryBody::ItemOutputs { item, attempt, dispatch, part, outputs } => {
+                self.integer("attempt", (*attempt).into());
+                self.text("dispatch", dispatch.as_str());
+                self.text("item", item.as_str());
+                self.kind(body);
+                self.map("outputs", outputs, |writer, digest| writer.bare_digest(digest));
+                self.integer("part", (*part).into());
             }
             EntryBody::ItemReconciled { item, attempt, status: _, failure, evidence } => {
                 self.before_prev_attempt(*attempt, failure.as_ref(), evidence, item, body, None);
@@ -277,6 +286,7 @@ impl Writer<'_> {
             patch,
             tree: _,
             outputs,
+            outputs_total,
             events,
             transcript: _,
             verify: _,
@@ -306,6 +316,13 @@ impl Writer<'_> {
         }
         if !outputs.is_empty() {
             self.map("outputs", outputs, |writer, digest| writer.bare_digest(digest));
+        }
+        if let Some(OutputsTotal { count, digest }) = outputs_total {
+            self.member("outputs_total");
+            self.out.push(b'{');
+            self.integer("count", (*count).into());
+            self.digest("digest", Some(digest));
+            self.out.push(b'}');
         }
         self.digest("patch", patch.as_ref());
     }

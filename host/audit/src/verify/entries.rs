@@ -1,6 +1,6 @@
 //! One pass over the entries: chain, tree, manifests, hand-offs, references and history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use pangolin_core::{
     entry::{Entry, EntryBody, FinalStatus, RunOutcome, RunSubmitted},
@@ -251,6 +251,7 @@ fn wrong_run(bundle: &Bundle<'_>, found: &RunId, entry_place: String) -> (String
 fn item_of(body: &EntryBody) -> Option<ItemId> {
     match body {
         EntryBody::ItemFired { item, .. }
+        | EntryBody::ItemOutputs { item, .. }
         | EntryBody::ItemReconciled { item, .. }
         | EntryBody::ItemRetried { item, .. }
         | EntryBody::ItemDenied { item, .. }
@@ -271,7 +272,9 @@ fn item_of(body: &EntryBody) -> Option<ItemId> {
 struct Attempts {
     namespace: String,
     /// Patch and outputs of items that are done.
-    products: BTreeMap<ItemId, Vec<Digest>>,
+    products: BTreeMap<ItemId, HashSet<Digest>>,
+    /// Outputs of running attempts that were recorded in parts; they are products once the attempt is done.
+    parts: BTreeMap<ItemId, HashSet<Digest>>,
     with_manifest: u64,
     without_manifest: u64,
     unread: u64,
@@ -291,9 +294,23 @@ impl Attempts {
     fn entry(&mut self, entry: &Entry, objects: &Objects<'_>, walk: &mut Walk, findings: &mut Findings) {
         match &entry.body {
             EntryBody::RunSubmitted(submitted) => self.namespace.clone_from(&submitted.namespace),
+            EntryBody::ItemOutputs { item, part, outputs, .. } => {
+                let parts = self.parts.entry(item.clone()).or_default();
+                if *part == 0 {
+                    parts.clear();
+                }
+                parts.extend(outputs.values().copied());
+            }
             EntryBody::ItemReconciled { item, status: FinalStatus::Done, evidence, .. } => {
-                let products = evidence.patch.into_iter().chain(evidence.outputs.values().copied());
-                self.products.entry(item.clone()).or_default().extend(products);
+                let recorded = self.parts.remove(item).unwrap_or_default();
+                let counts = evidence.outputs_total.is_some_and(|total| total.count > 0);
+                let outputs = evidence.outputs.values().copied();
+                let products = self.products.entry(item.clone()).or_default();
+                products.extend(evidence.patch.into_iter().chain(outputs));
+                products.extend(recorded.into_iter().filter(|_| counts));
+            }
+            EntryBody::ItemReconciled { item, .. } | EntryBody::ItemRetried { item, .. } => {
+                self.parts.remove(item);
             }
             EntryBody::ItemFired { item, attempt, dispatch, manifest } => {
                 let fired = Fired { run: &entry.run, seq: entry.seq, item, attempt: *attempt, dispatch };

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::Decisions;
 use crate::{
     ids::ItemId,
+    outputs::escaped_len,
     plan::PlanItem,
     state::{RunState, Violation},
     validate::{Finding, PlanContext, Severity, parse_items},
@@ -227,9 +228,4 @@ fn explain(items: &[PlanItem], why: &HashMap<&str, Vec<&str>>) -> String {
         text.push('…');
     }
     text
-}
-
-/// Upper bound of the length as canonical JSON.
-fn escaped_len(text: &str) -> usize {
-    text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
 }

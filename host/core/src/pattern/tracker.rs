@@ -109,7 +109,9 @@ impl Tracker {
                 }
             }
             EntryBody::RunCancelled {} => self.touched.extend(state.positions()),
-            EntryBody::RunSubmitted(_)
+            // The attempt still runs: what it left counts when it has ended.
+            EntryBody::ItemOutputs { .. }
+            | EntryBody::RunSubmitted(_)
             | EntryBody::PatternMoved { .. }
             | EntryBody::RunClosed {}
             | EntryBody::RunCompleted { .. } => (),

@@ -4,6 +4,7 @@ use super::Scheduler;
 use crate::{
     entry::{EntryBody, Evidence, Failure, FailureClass, FailureReason, FinalStatus},
     ids::{ItemId, RunId},
+    outputs::{Part, take_parts},
     retry::{self, Next},
     state::ItemState,
 };
@@ -34,26 +35,41 @@ pub struct AttemptEnd {
 }
 
 impl Scheduler {
-    /// The entry for the end of an attempt: `item.retried` when another attempt follows, else `item.reconciled`. While
-    /// the item is being cancelled it is cancelled, however the attempt ended. `None` when this attempt is not
-    /// running (it was reconciled before): nothing is to be written then.
+    /// The entries for the end of an attempt: first `item.outputs` for what does not fit into the last one, which is
+    /// `item.retried` when another attempt follows, else `item.reconciled`. While the item is being cancelled it is
+    /// cancelled, however the attempt ended. Empty when this attempt is not running (it was reconciled before): nothing
+    /// is to be written then.
+    ///
+    /// After a crash between them the same end gives the entries that are missing, and another end the ones that make
+    /// those there not count.
     #[must_use]
     pub fn reconcile(
         &self,
         run: &RunId,
         item: &ItemId,
         attempt: u32,
-        end: AttemptEnd,
+        mut end: AttemptEnd,
         now: i64,
-    ) -> Option<EntryBody> {
-        let state = self.run(run)?;
-        let view = state.item(item)?;
+    ) -> Vec<EntryBody> {
+        let Some(state) = self.run(run) else { return Vec::new() };
+        let Some(view) = state.item(item) else { return Vec::new() };
         let ItemState::Running { attempt: current, dispatch, cancelling, .. } = view.state else {
-            return None;
+            return Vec::new();
         };
         if *current != attempt {
-            return None;
+            return Vec::new();
         }
+        let recorded = view.attempts.last().and_then(|attempt| attempt.partial.as_deref());
+        let mut entries: Vec<EntryBody> = take_parts(&mut end.evidence, recorded)
+            .into_iter()
+            .map(|Part { number, outputs }| EntryBody::ItemOutputs {
+                item: item.clone(),
+                attempt,
+                dispatch: dispatch.clone(),
+                part: number,
+                outputs,
+            })
+            .collect();
         let evidence = Box::new(end.evidence);
         let (status, failure) = match end.status {
             _ if *cancelling => (FinalStatus::Cancelled, Some(stopped())),
@@ -66,7 +82,8 @@ impl Scheduler {
                 match retry::decide(policy, view.plan, attempt, &failure, dispatch, now) {
                     Next::Retry { not_before } => {
                         let item = item.clone();
-                        return Some(EntryBody::ItemRetried { item, attempt, failure, not_before, evidence });
+                        entries.push(EntryBody::ItemRetried { item, attempt, failure, not_before, evidence });
+                        return entries;
                     }
                     Next::Final if failure.class == FailureClass::Cancelled => {
                         (FinalStatus::Cancelled, Some(failure))
@@ -75,7 +92,8 @@ impl Scheduler {
                 }
             }
         };
-        Some(EntryBody::ItemReconciled { item: item.clone(), attempt, status, failure, evidence })
+        entries.push(EntryBody::ItemReconciled { item: item.clone(), attempt, status, failure, evidence });
+        entries
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     entry::{ENTRY_VERSION, Entry, EntryBody, Evidence, Failure, FinalStatus, RunOutcome},
     ids::{Digest, DispatchId, ItemId},
+    outputs::OutputsTotal,
     plan::{Plan, PlanItem},
     retry,
 };
@@ -156,6 +157,9 @@ impl RunState {
             EntryBody::ItemFired { item, attempt, dispatch, manifest } => {
                 self.fired(item, *attempt, dispatch, *manifest, entry.at, on)
             }
+            EntryBody::ItemOutputs { item, attempt, dispatch, part, outputs } => {
+                self.left(item, *attempt, dispatch, *part, outputs)
+            }
             EntryBody::ItemReconciled { item, attempt, status, failure, evidence } => {
                 self.reconciled(item, *attempt, *status, failure.as_ref(), evidence, entry.at, on)
             }
@@ -265,7 +269,7 @@ impl RunState {
             self.locks.holder[*lock as usize] = Some(index);
         }
         node.state = ItemState::Running { attempt, dispatch: derived, fired_at: at, cancelling: false };
-        node.attempts.push(Attempt { number: attempt, manifest, fired_at: at, end: None });
+        node.attempts.push(Attempt { number: attempt, manifest, fired_at: at, partial: None, end: None });
         self.running += 1;
         on(Change::Fired(index, waited));
         Ok(())
@@ -281,6 +285,72 @@ impl RunState {
             return Err(self.refuse(index, Violation::Attempt { found, expected: attempt }));
         }
         Ok((index, fired_at, cancelling))
+    }
+
+    /// One part of the outputs of a running attempt.
+    fn left(
+        &mut self,
+        item: &ItemId,
+        attempt: u32,
+        dispatch: &DispatchId,
+        part: u64,
+        outputs: &BTreeMap<String, Digest>,
+    ) -> Result<(), Refusal> {
+        let (index, ..) = self.current(item, Event::Outputs, attempt)?;
+        let refuse = |text: String| Err(self.refuse(index, Violation::Outputs(text.into_boxed_str())));
+        if let ItemState::Running { dispatch: running, .. } = &self.node(index).state
+            && running != dispatch
+        {
+            return refuse(format!("the running attempt is dispatch {running}, not {dispatch}"));
+        }
+        let Some((first, _)) = outputs.first_key_value() else {
+            return refuse("a part must name at least one".to_owned());
+        };
+        let recorded = self.node(index).attempts.last().and_then(|attempt| attempt.partial.as_deref());
+        let next = recorded.map_or(0, |recorded| recorded.parts);
+        if part != 0 && part != next {
+            return refuse(format!("part {part} does not fit, expected {next} (or 0 to start over)"));
+        }
+        let last = recorded.filter(|_| part > 0).and_then(|recorded| recorded.outputs.last_key_value());
+        if let Some((last, _)) = last.filter(|(last, _)| *last >= first) {
+            return refuse(format!("part {part} begins with {first:?}, which is not after {last:?}"));
+        }
+        if let Some(last) = self.nodes[index as usize].attempts.last_mut() {
+            let partial = last.partial.get_or_insert_default();
+            if part == 0 {
+                partial.outputs.clear();
+            }
+            partial.parts = part + 1;
+            partial.outputs.extend(outputs.iter().map(|(path, digest)| (path.clone(), *digest)));
+        }
+        Ok(())
+    }
+
+    /// Whether the end of an attempt fits the parts of its outputs that were recorded.
+    fn check_outputs(&self, index: u32, evidence: &Evidence) -> Result<(), Refusal> {
+        let recorded = self.node(index).attempts.last().and_then(|attempt| attempt.partial.as_deref());
+        let problem = match (recorded, &evidence.outputs_total) {
+            (None, None) => return Ok(()),
+            (None, Some(total)) => format!("it says that {} were recorded, but none were", total.count),
+            (Some(recorded), None) => {
+                format!("{} were recorded, and it does not say what they add up to", recorded.outputs.len())
+            }
+            (Some(_), Some(_)) if !evidence.outputs.is_empty() => {
+                "some were recorded in parts, so it must not name any itself".to_owned()
+            }
+            (Some(_), Some(total)) if *total == OutputsTotal::of(&BTreeMap::new()) => return Ok(()),
+            (Some(recorded), Some(total)) => {
+                let found = OutputsTotal::of(&recorded.outputs);
+                if found == *total {
+                    return Ok(());
+                }
+                format!(
+                    "{} with digest {} were recorded, it says {} with digest {}",
+                    found.count, found.digest, total.count, total.digest
+                )
+            }
+        };
+        Err(self.refuse(index, Violation::Outputs(problem.into_boxed_str())))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one entry kind")]
@@ -310,6 +380,7 @@ impl RunState {
         if !failure_fits {
             return Err(self.refuse(index, Violation::FailureMismatch { status, failure: failure.is_some() }));
         }
+        self.check_outputs(index, evidence)?;
         self.end_attempt(index, result, failure, evidence, at);
         on(Change::Ended(index, fired_at));
         self.nodes[index as usize].state = state;
@@ -340,6 +411,7 @@ impl RunState {
         if !failure.class.is_retryable() {
             return Err(self.refuse(index, Violation::NotRetryable(failure.class)));
         }
+        self.check_outputs(index, evidence)?;
         self.end_attempt(index, AttemptResult::Retried, Some(failure), evidence, at);
         on(Change::Ended(index, fired_at));
         self.nodes[index as usize].state = ItemState::RetryWait { attempt, not_before };
@@ -361,7 +433,12 @@ impl RunState {
             self.locks.holder[*lock as usize] = None;
         }
         if let Some(last) = node.attempts.last_mut() {
-            let evidence = Box::new(evidence.clone());
+            let mut evidence = Box::new(evidence.clone());
+            let partial = last.partial.take();
+            // None of them counts when the end withdraws them.
+            if let Some(partial) = partial.filter(|_| evidence.outputs_total.is_some_and(|it| it.count > 0)) {
+                evidence.outputs = partial.outputs;
+            }
             last.end = Some(AttemptEnded { at, result, failure: failure.cloned(), evidence });
         }
         self.running -= 1;

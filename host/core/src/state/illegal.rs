@@ -108,6 +108,9 @@ pub enum Violation {
         /// Whether the entry carries a failure.
         failure: bool,
     },
+    /// The recorded parts of the outputs of an attempt do not fit together, or not to its end.
+    #[error("outputs: {0}")]
+    Outputs(Box<str>),
     /// An attempt cannot end like this.
     #[error("an attempt cannot end as {0:?} here")]
     Status(FinalStatus),

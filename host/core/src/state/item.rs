@@ -3,6 +3,7 @@
 use crate::{
     entry::{Evidence, Failure, FinalStatus},
     ids::{Digest, DispatchId, ItemId},
+    outputs::PartialOutputs,
 };
 
 /// Where an item is.
@@ -104,6 +105,7 @@ impl ItemState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Fired,
+    Outputs,
     Retried,
     Reconciled(FinalStatus),
     Denied,
@@ -119,9 +121,9 @@ pub(crate) const fn is_legal(state: &ItemState, event: Event) -> bool {
             matches!(event, Event::Fired | Event::Denied | Event::Cancelled)
         }
         ItemState::Running { cancelling: false, .. } => {
-            matches!(event, Event::Retried | Event::Reconciled(_) | Event::Cancelled)
+            matches!(event, Event::Outputs | Event::Retried | Event::Reconciled(_) | Event::Cancelled)
         }
-        ItemState::Running { cancelling: true, .. } => matches!(event, Event::Reconciled(_)),
+        ItemState::Running { cancelling: true, .. } => matches!(event, Event::Outputs | Event::Reconciled(_)),
         ItemState::NeedsInput => matches!(event, Event::Cancelled),
         ItemState::Done
         | ItemState::Failed
@@ -155,6 +157,8 @@ pub struct Attempt {
     pub manifest: Option<Digest>,
     /// `at` of the entry that fired it (ms).
     pub fired_at: i64,
+    /// While it runs: its outputs that were recorded so far, when they come in parts.
+    pub partial: Option<Box<PartialOutputs>>,
     /// How it ended; `None` while it runs.
     pub end: Option<AttemptEnded>,
 }

@@ -242,8 +242,11 @@ impl Deployment {
             .run(&run)
             .and_then(|state| Some(state.item(&item)?.attempts.last()?.number))
             .expect("fired");
-        let body = self.scheduler.reconcile(&run, &item, attempt, end, self.now).expect("running attempt");
-        self.apply(&run, body);
+        let bodies = self.scheduler.reconcile(&run, &item, attempt, end, self.now);
+        assert!(!bodies.is_empty(), "running attempt");
+        for body in bodies {
+            self.apply(&run, body);
+        }
     }
 
     pub(crate) fn done(&mut self, run: &str, id: &str) {

@@ -7,6 +7,7 @@ use pangolin_core::{
     entry::{Evidence, Failure, FailureClass, FailureReason, IsolationUsed, Usage, UsageQuality},
     ids::Digest,
     manifest::DispatchManifest,
+    outputs::{OUTPUT_PATH_BYTES_MAX, OUTPUTS_MAX},
     scheduler::{AttemptEnd, AttemptStatus},
 };
 use pangolin_envelope::{
@@ -36,9 +37,6 @@ const RESULT_BYTES_MAX: u64 = 64 << 20;
 
 /// Largest product that is searched for secrets, in bytes: the largest that a worker delivers.
 const PRODUCT_BYTES_MAX: u64 = 2 << 30;
-
-/// Largest part of evidence that may go into the ledger entry itself.
-const OUTPUT_REFS_BYTES_MAX: usize = 40_000;
 
 /// What is known about an attempt when its worker has ended.
 pub(super) struct Ended<'a> {
@@ -204,21 +202,20 @@ impl DispatchExecutor {
                 Err(error) => return Err(causes(&error)),
             }
         }
-        let mut size = 0;
+        if result.outputs.len() > OUTPUTS_MAX {
+            return Ok(Some(format!(
+                "the worker delivered {} outputs, at most {OUTPUTS_MAX} are taken; pack them",
+                result.outputs.len()
+            )));
+        }
         for output in &result.outputs {
             let path = ended.layout.result().join(OUTPUTS_DIR).join(&output.path);
-            if !is_plain_relative(&output.path) {
+            if !is_plain_relative(&output.path) || output.path.len() > OUTPUT_PATH_BYTES_MAX {
                 return Ok(Some(format!("output path {:?} is not acceptable", output.path)));
             }
             let digest = blobs.put_file(&path).await.map_err(|error| causes(&error))?;
             if digest != output.digest {
                 return Ok(Some(format!("output {:?} was changed after the worker sealed it", output.path)));
-            }
-            size += output.path.len() + 80;
-            if size > OUTPUT_REFS_BYTES_MAX {
-                return Ok(Some(
-                    "the outputs are too many to be referenced in one ledger entry; pack them".to_owned(),
-                ));
             }
             evidence.outputs.insert(output.path.clone(), digest);
         }
