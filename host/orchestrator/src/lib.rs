@@ -16,6 +16,7 @@ pub mod executor;
 pub mod export;
 pub mod keys;
 pub mod leadership;
+pub mod lease;
 pub mod ledger;
 pub mod load;
 pub mod message;

@@ -1,0 +1,189 @@
+//! Leadership by a cell of the run store, for drivers that share no host.
+//!
+//! A lease saves work and guarantees nothing: clocks differ, renewals are late. The guarantee is the fence cell
+//! ([`crate::keys::FENCE`]) in every commit. So the rules here are lax where laxness is harmless (anybody may try, an
+//! expired lease is free) and strict where it would hurt others: ownership is a random nonce of one acquisition, never
+//! a stable name, and giving back frees only what is still one's own.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use pangolin_ports::{
+    clock::Clock,
+    run_store::{Batch, Commit, Guard, RunStore, RunStoreError, Write},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::leadership::{Leadership, LeadershipError};
+
+/// The cell of the lease. Its value is kept when the lease is given back, so that the version only grows.
+pub const LEASE: &str = "lease/scheduler";
+
+/// How much later than written an expiry counts, for clocks that differ.
+const SKEW_MS: i64 = 2_000;
+
+/// Part of the life after which a lease is renewed.
+const RENEW_AFTER: u32 = 3;
+
+/// How often one that waits looks during one life.
+const LOOKS_PER_LIFE: u32 = 12;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Value {
+    /// One acquisition of one process.
+    nonce: String,
+    /// Milliseconds since the epoch; 0 once given back.
+    expires_at: i64,
+}
+
+/// A lease in a run store.
+#[derive(Clone)]
+pub struct StoreLease {
+    store: Arc<dyn RunStore>,
+    clock: Arc<dyn Clock>,
+    nonce: String,
+    life: Duration,
+}
+
+/// A lease that is held. Give it back with [`Held::release`]; otherwise others wait until it expires.
+pub struct Held {
+    lease: StoreLease,
+    version: u64,
+}
+
+/// What trying to get the lease answered.
+pub enum Tried {
+    /// It is ours.
+    Held(Held),
+    /// Somebody else has it until then (milliseconds since the epoch, skew included).
+    Taken(i64),
+}
+
+impl StoreLease {
+    /// A lease of `life`. `nonce` must be random and new for each process start.
+    #[must_use]
+    pub fn new(store: Arc<dyn RunStore>, clock: Arc<dyn Clock>, nonce: String, life: Duration) -> Self {
+        Self { store, clock, nonce, life }
+    }
+
+    /// Tries once.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn try_acquire(&self) -> Result<Tried, RunStoreError> {
+        loop {
+            let cell = self.store.get(LEASE).await?;
+            let version = cell.as_ref().map_or(0, |cell| cell.version);
+            // An unreadable value is nobody's: the fence protects whoever wrote it.
+            let value: Option<Value> = cell.and_then(|cell| serde_json::from_slice(&cell.value).ok());
+            if let Some(value) = value
+                && value.nonce != self.nonce
+                && value.expires_at > 0
+                && value.expires_at.saturating_add(SKEW_MS) > self.clock.now_ms()
+            {
+                return Ok(Tried::Taken(value.expires_at.saturating_add(SKEW_MS)));
+            }
+            if let Some(version) = self.put(version, self.expiry()).await? {
+                return Ok(Tried::Held(Held { lease: self.clone(), version }));
+            }
+        }
+    }
+
+    fn soon(&self) -> i64 {
+        let pause = i64::try_from((self.life / LOOKS_PER_LIFE).as_millis()).unwrap_or(i64::MAX).max(1);
+        self.clock.now_ms().saturating_add(pause)
+    }
+
+    fn expiry(&self) -> i64 {
+        self.clock.now_ms().saturating_add(i64::try_from(self.life.as_millis()).unwrap_or(i64::MAX)).max(1)
+    }
+
+    /// Writes the cell over `version`; the new version, or `None` when somebody was faster.
+    async fn put(&self, version: u64, expires_at: i64) -> Result<Option<u64>, RunStoreError> {
+        let key = LEASE.to_owned();
+        let guard = match version {
+            0 => Guard::Absent(key.clone()),
+            version => Guard::VersionIs { key: key.clone(), version },
+        };
+        let value = Value { nonce: self.nonce.clone(), expires_at };
+        let id = format!("lease/{}/{}/{expires_at}", self.nonce, version + 1);
+        let batch = Batch {
+            id: id.clone(),
+            guards: vec![guard],
+            writes: vec![Write::Put { key, value: serde_json::to_vec(&value).unwrap_or_default() }],
+            appends: Vec::new(),
+        };
+        match self.store.commit(batch).await? {
+            Commit::Committed => Ok(Some(version + 1)),
+            Commit::GuardFailed { .. } => Ok(None),
+            Commit::Unknown => Ok(self.store.was_committed(&id).await?.then_some(version + 1)),
+        }
+    }
+}
+
+impl Held {
+    /// Prolongs the lease; `false` when somebody took it over meanwhile. Always allowed to try, also after its expiry:
+    /// the store decides.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn renew(&mut self) -> Result<bool, RunStoreError> {
+        match self.lease.put(self.version, self.lease.expiry()).await? {
+            Some(version) => {
+                self.version = version;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Gives the lease back at once. One that was taken over is left alone.
+    ///
+    /// # Errors
+    /// The store; the lease then ends by itself.
+    pub async fn release(self) -> Result<(), RunStoreError> {
+        self.lease.put(self.version, 0).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Leadership for StoreLease {
+    async fn acquire(&self) -> Result<Box<dyn std::any::Any + Send + Sync>, LeadershipError> {
+        let failed = |source: RunStoreError| LeadershipError {
+            context: format!("take the lease in cell {LEASE}"),
+            source: source.into(),
+        };
+        let held = loop {
+            match self.try_acquire().await.map_err(failed)? {
+                Tried::Held(held) => break held,
+                // Looked at sooner than it expires: it may be given back.
+                Tried::Taken(until) => self.clock.sleep_until(until.min(self.soon())).await,
+            }
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        tokio::spawn(keep(held, stopped));
+        Ok(Box::new(stop))
+    }
+}
+
+/// Renews until the guard is dropped, then gives back.
+async fn keep(mut held: Held, mut stopped: tokio::sync::oneshot::Receiver<()>) {
+    let pause = i64::try_from((held.lease.life / RENEW_AFTER).as_millis()).unwrap_or(i64::MAX).max(1);
+    loop {
+        let next = held.lease.clock.now_ms().saturating_add(pause);
+        tokio::select! {
+            _ = &mut stopped => break,
+            () = held.lease.clock.sleep_until(next) => {}
+        }
+        match held.renew().await {
+            Ok(true) => {}
+            // The fence of the new leader fails our next commit; there is nothing to give back.
+            Ok(false) => return,
+            Err(error) => tracing::warn!(%error, "cannot renew the lease; it is tried again"),
+        }
+    }
+    if let Err(error) = held.release().await {
+        tracing::warn!(%error, "cannot give the lease back; it ends by itself");
+    }
+}
