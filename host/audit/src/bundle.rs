@@ -23,7 +23,7 @@
 //! # Versions
 //!
 //! Version 2 has no other form than version 1. It says that entries are about patterns: they have the kinds
-//! `pattern.decided` or `pattern.moved`, or one of the members `pattern_id`, `pattern_params`, `graph` (`run.submitted`),
+//! `pattern.decided`, `pattern.moved` or `item.tolerated`, or one of the members `pattern_id`, `pattern_params`, `graph` (`run.submitted`),
 //! `supersedes`, `pins` (`run.extended`). A program that knows version 1 only would take such a member for an
 //! alteration and accuse a good record; so it is told that it cannot judge. Everything else stays version 1. Which of
 //! the two a bundle must have follows from its entries, and the verifier checks that.
@@ -60,7 +60,10 @@ pub const BUNDLE_VERSION: u32 = 2;
 #[must_use]
 pub fn version_for(body: &EntryBody) -> u32 {
     let is_new = match body {
-        EntryBody::PatternDecided(_) | EntryBody::PatternMoved { .. } | EntryBody::ItemOutputs { .. } => true,
+        EntryBody::PatternDecided(_)
+        | EntryBody::PatternMoved { .. }
+        | EntryBody::ItemTolerated { .. }
+        | EntryBody::ItemOutputs { .. } => true,
         EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
             evidence.outputs_total.is_some()
         }

@@ -187,6 +187,8 @@ impl References {
     pub(crate) fn add_manifest(&mut self, manifest: &DispatchManifest, seq: u64) {
         let DispatchManifest {
             subagent, capabilities, env, pipeline, adapter, blocks, inputs, envelope, ..
+            // It follows a record, which names the component as the decider.
+            EntryBody::ItemTolerated { plugin, .. } => add(Some(*plugin), Role::Component),
         } = manifest;
         let artifacts =
             subagent.iter().chain(capabilities).chain(env).chain(pipeline).chain(adapter).chain(blocks);

@@ -15,7 +15,7 @@ use pangolin_core::{
     },
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
     outputs::OutputsTotal,
-    pattern::{DecisionRecord, FailurePolicy, PatternFailure},
+    pattern::{DecisionRecord, FailurePolicy, PatternFailure, StepLimits},
 };
 use proptest::{collection, option, prelude::*, sample::select};
 
@@ -86,7 +86,7 @@ fn isolation() -> impl Strategy<Value = IsolationUsed> {
 }
 
 fn evidence() -> impl Strategy<Value = Box<Evidence>> {
-    let digests = collection::vec(option::of(digest()), 4);
+    let digests = collection::vec(option::of(digest()), 5);
     let verify = option::of((any::<bool>(), integer()));
     (
         option::of(any::<i32>()),
@@ -222,6 +222,9 @@ fn body() -> impl Strategy<Value = EntryBody> {
                 EntryBody::RunExtended { cause, items, document, explanation, plugin, supersedes, pins }
             }),
         decision().prop_map(|record| EntryBody::PatternDecided(Box::new(record))),
+        (collection::vec(item(), 0..4), text(), digest()).prop_map(|(items, explanation, plugin)| {
+            EntryBody::ItemTolerated { items, explanation, plugin }
+        }),
         (digest(), digest(), count()).prop_map(|(from, to, steps)| EntryBody::PatternMoved {
             from,
             to,
@@ -241,9 +244,20 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
     let digests = (digest(), digest(), digest(), option::of(digest()));
     let numbers = (count(), count(), count(), integer(), count(), count());
     (digests, numbers, (text(), text(), text()), any::<bool>(), option::of(failure)).prop_map(
+    let limits = (count(), count(), count(), count(), count(), count()).prop_map(
+        |(fuel, memory, wall_ms, output_bytes, output_pieces, items)| StepLimits {
+            fuel,
+            memory,
+            wall_ms,
+            output_bytes,
+            output_pieces,
+            items,
+        },
+    );
+    let numbers = (numbers, option::of(limits));
         |(
             (component, view, decisions, grant),
-            (step, seen, seed, now, fuel, peak_memory),
+            ((step, seen, seed, now, fuel, peak_memory), limits),
             (contract, engine, profile),
             closes,
             failure,
@@ -259,6 +273,7 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
             now,
             grant,
             fuel,
+            limits,
             peak_memory,
             decisions,
             closes,

@@ -130,6 +130,17 @@ pub enum EntryBody {
         /// The item.
         item: ItemId,
     },
+    /// A pattern lets the run succeed without these items, which ended without success. Follows `pattern.decided`.
+    #[serde(rename = "item.tolerated")]
+    ItemTolerated {
+        /// The items, in the order of the decision.
+        items: Vec<ItemId>,
+        /// Why, in the plugin's words.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        explanation: String,
+        /// Digest of the pattern component that decided.
+        plugin: Digest,
+    },
     /// Items were added to the run.
     #[serde(rename = "run.extended")]
     RunExtended {
@@ -153,7 +164,8 @@ pub enum EntryBody {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         pins: Option<Digest>,
     },
-    /// The pattern of the queue was asked. In the same commit as the `run.extended` that follow from it.
+    /// The pattern of the queue was asked. In the same commit as the `run.extended` and `item.tolerated` that
+    /// follow from it, in this order.
     #[serde(rename = "pattern.decided")]
     PatternDecided(Box<DecisionRecord>),
     /// A newer version of the pattern gave the same answers to every step so far and is asked from now on.
@@ -195,6 +207,7 @@ impl EntryBody {
             Self::ItemSkipped { .. } => "item.skipped",
             Self::ItemDenied { .. } => "item.denied",
             Self::ItemCancelled { .. } => "item.cancelled",
+            Self::ItemTolerated { .. } => "item.tolerated",
             Self::RunExtended { .. } => "run.extended",
             Self::PatternDecided(_) => "pattern.decided",
             Self::PatternMoved { .. } => "pattern.moved",
@@ -285,9 +298,9 @@ pub enum FinalStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunOutcome {
-    /// Every item is done.
+    /// Every item that was not superseded or tolerated is done.
     Done,
-    /// At least one item failed, was denied or skipped.
+    /// At least one other item failed, was denied or skipped.
     Failed,
     /// The run was cancelled.
     Cancelled,

@@ -6,6 +6,7 @@
 
 mod additions;
 mod amend;
+mod tolerances;
 mod tracker;
 
 use std::{
@@ -17,8 +18,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use additions::{Addition, Unfit, additions, normalised, produced};
+pub use additions::{Addition, Unfit, additions, cause, normalised, produced};
 pub use amend::{AmendError, apply_plan_decisions};
+pub use tolerances::{Tolerance, tolerances};
 pub use tracker::Tracker;
 
 use crate::{
@@ -189,6 +191,16 @@ pub struct Explanation {
     pub why: String,
 }
 
+/// Items that ended without success and do not fail the run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerated {
+    /// The items.
+    pub items: Vec<ItemId>,
+    /// At most 4 KiB.
+    pub why: String,
+}
+
 /// An item of the submitted plan that is made to wait for another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,6 +246,9 @@ pub struct Decisions {
     /// Why, in order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub explanations: Vec<Explanation>,
+    /// Items without which the outcome of the run is judged, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tolerated: Vec<Tolerated>,
     /// The pattern is done with this run and is not asked again.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub close: bool,
@@ -277,6 +292,9 @@ pub struct DecisionRecord {
     /// Fingerprint of the effective grant, when the plugin has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub grant: Option<Digest>,
+    /// Limits in force. Absent in records of programs that did not know them, and when no component was called.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limits: Option<StepLimits>,
     /// Fuel used. A note: a different figure in a replay is no difference of the decision.
     pub fuel: u64,
     /// Largest linear memory in bytes. A note, like fuel.
@@ -289,6 +307,24 @@ pub struct DecisionRecord {
     /// The step failed; its decisions are empty.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<PatternFailure>,
+}
+
+/// The limits that a step ran under: the profile's, as far as manifest and operator did not lower them. With them a
+/// failure can be made to happen again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// Fuel of the call: what it may use over this view.
+    pub fuel: u64,
+    /// Linear memory in bytes.
+    pub memory: u64,
+    /// Wall time of the call in milliseconds. Whether it suffices depends on the machine.
+    pub wall_ms: u64,
+    /// Bytes of the decisions.
+    pub output_bytes: u64,
+    /// Pieces of the decisions.
+    pub output_pieces: u64,
+    /// Items that a run of the deployment may have.
+    pub items: u64,
 }
 
 /// Why a step failed, and what the binding of the queue makes of it.

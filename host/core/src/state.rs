@@ -120,6 +120,8 @@ pub struct RunState {
     extensions: Vec<Extension>,
     /// Ended item → the one that took its place.
     successors: BTreeMap<u32, u32>,
+    /// Item that ended without success and does not fail the run → why.
+    tolerated: BTreeMap<u32, String>,
     growth: Option<Box<Growth>>,
     cancelled: bool,
     closed: bool,

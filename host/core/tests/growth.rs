@@ -40,6 +40,7 @@ fn record(step: u64, seen: u64) -> DecisionRecord {
         seed: SEED,
         now: 0,
         grant: None,
+        limits: None,
         fuel: 0,
         peak_memory: 0,
         decisions: Digest::of(b"{}"),

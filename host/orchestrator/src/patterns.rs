@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pangolin_core::{
     entry::Entry,
     ids::{Digest, QueueName},
-    pattern::{Decisions, RunView},
+    pattern::{Decisions, RunView, StepLimits},
 };
 
 /// The pattern that a queue is bound to now.
@@ -31,6 +31,8 @@ pub struct CallFacts {
     pub profile: String,
     /// Fingerprint of the effective grant, when the plugin has one.
     pub grant: Option<Digest>,
+    /// Limits in force; `None` when nothing was called. The driver sets the number of items.
+    pub limits: Option<StepLimits>,
     /// Fuel used.
     pub fuel: u64,
     /// Largest linear memory in bytes.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{CanonError, EncodeError, check, encode_entry, first_difference};
 
 /// Every `kind` this version understands. A test holds it against [`EntryBody::kind`].
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 15] = [
     "run.submitted",
     "item.fired",
     "item.outputs",
@@ -20,6 +20,7 @@ const KINDS: [&str; 14] = [
     "item.skipped",
     "item.denied",
     "item.cancelled",
+    "item.tolerated",
     "run.extended",
     "pattern.decided",
     "pattern.moved",

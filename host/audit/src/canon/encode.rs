@@ -12,7 +12,7 @@ use pangolin_core::{
     },
     ids::{Digest, ItemId},
     outputs::OutputsTotal,
-    pattern::{DecisionRecord, PatternFailure},
+    pattern::{DecisionRecord, PatternFailure, StepLimits},
 };
 use thiserror::Error;
 
@@ -129,6 +129,14 @@ impl Writer<'_> {
                 self.text("item", item.as_str());
                 self.kind(body);
             }
+            EntryBody::ItemTolerated { items, explanation, plugin } => {
+                if !explanation.is_empty() {
+                    self.text("explanation", explanation);
+                }
+                self.items(items);
+                self.kind(body);
+                self.digest("plugin", Some(plugin));
+            }
             EntryBody::RunExtended { cause, items, document, explanation, plugin, supersedes: _, pins } => {
                 if let Some(cause) = cause {
                     self.text("cause", cause.as_str());
@@ -243,6 +251,7 @@ impl Writer<'_> {
             seed: _,
             now,
             grant,
+            limits,
             fuel,
             peak_memory,
             decisions,
@@ -267,6 +276,17 @@ impl Writer<'_> {
         self.integer("fuel", (*fuel).into());
         self.digest("grant", grant.as_ref());
         self.kind(body);
+        if let Some(StepLimits { fuel, memory, wall_ms, output_bytes, output_pieces, items }) = limits {
+            self.member("limits");
+            self.out.push(b'{');
+            self.integer("fuel", (*fuel).into());
+            self.integer("items", (*items).into());
+            self.integer("memory", (*memory).into());
+            self.integer("output_bytes", (*output_bytes).into());
+            self.integer("output_pieces", (*output_pieces).into());
+            self.integer("wall_ms", (*wall_ms).into());
+            self.out.push(b'}');
+        }
         self.integer("now", (*now).into());
         self.integer("peak_memory", (*peak_memory).into());
     }

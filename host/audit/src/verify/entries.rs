@@ -261,6 +261,7 @@ fn item_of(body: &EntryBody) -> Option<ItemId> {
         EntryBody::RunSubmitted(_)
         | EntryBody::PatternDecided(_)
         | EntryBody::PatternMoved { .. }
+        EntryBody::ItemTolerated { items, .. } => items.first().cloned(),
         | EntryBody::RunCancelled {}
         | EntryBody::RunClosed {}
         | EntryBody::RunCompleted { .. } => None,

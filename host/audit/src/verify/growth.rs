@@ -1,12 +1,14 @@
 //! Whether the run grew as its pattern decided: recorded steps, their decisions, and the items that follow from them.
 //! Without executing anything: that the component really decides so is what a replay shows.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use pangolin_core::{
     entry::{Entry, EntryBody, RunSubmitted},
-    ids::Digest,
-    pattern::{Addition, DecisionRecord, Decisions, additions, apply_plan_decisions},
+    ids::{Digest, ItemId},
+    pattern::{
+        Addition, DecisionRecord, Decisions, RunView, Tolerance, additions, apply_plan_decisions, cause, tolerances,
+    },
     state::RunState,
 };
 use serde_json::Value;
@@ -41,7 +43,16 @@ struct Expected {
     seq: u64,
     component: Digest,
     /// `None`: not known, because the decisions cannot be read; that is reported elsewhere.
-    additions: Option<VecDeque<Addition>>,
+    additions: Option<Follows>,
+}
+
+/// What a step must lead to, in this order.
+#[derive(Default)]
+struct Follows {
+    additions: VecDeque<Addition>,
+    tolerances: VecDeque<Tolerance>,
+    /// What the pattern saw; `None` when that is not known.
+    view: Option<Arc<RunView>>,
 }
 
 impl<'o> Growth<'o> {
@@ -67,9 +78,10 @@ impl<'o> Growth<'o> {
         history: &History<'_>,
         findings: &mut Findings,
     ) {
-        if !matches!(entry.body, EntryBody::RunExtended { .. }) {
+        if !matches!(entry.body, EntryBody::RunExtended { .. } | EntryBody::ItemTolerated { .. }) {
             self.settle(findings);
         }
+        self.actor(entry, findings);
         match &entry.body {
             EntryBody::RunSubmitted(submitted) => {
                 self.seed = seed(&submitted.namespace, &entry.run);
@@ -79,11 +91,13 @@ impl<'o> Growth<'o> {
                 self.steps += 1;
                 self.step(entry.seq, record, seen, findings);
                 let additions = self.decisions(entry.seq, record, findings).and_then(|decisions| {
-                    self.decided(entry.seq, record, &decisions, history.state(), findings)
+                    let view = seen.map(|seen| Arc::clone(&seen.view));
+                    self.decided(entry.seq, record, &decisions, view, history.state(), findings)
                 });
                 self.expected = Some(Expected { seq: entry.seq, component: record.component, additions });
             }
             EntryBody::RunExtended { .. } => self.extended(entry, history.state(), findings),
+            EntryBody::ItemTolerated { .. } => self.tolerated(entry, findings),
             _ => {}
         }
     }
@@ -128,12 +142,21 @@ impl<'o> Growth<'o> {
         if canon::to_vec(&decisions).is_ok_and(|again| again != *bytes) {
             findings.fail(CheckName::Decisions, place(), "are not in their canonical form");
         }
-        let Decisions { spawned: _, explanations: _, close, ordered, held, findings: refused, possible: _ } =
-            &decisions;
+        let Decisions {
+            spawned: _,
+            explanations: _,
+            tolerated,
+            close,
+            ordered,
+            held,
+            findings: refused,
+            possible: _,
+        } = &decisions;
         let rules = [
             (record.failure.is_some() && decisions != Decisions::default(), "the step failed but decided"),
             (record.failure.is_none() && *close != record.closes, "the record disagrees about closing"),
             (!refused.is_empty(), "a plan with findings is rejected and never becomes a run"),
+            (record.step == 0 && !tolerated.is_empty(), "at admission no item has ended that it could tolerate"),
             (record.step > 0 && !ordered.is_empty(), "only at admission a pattern can order items"),
             (record.step > 0 && !held.is_empty(), "only at admission a pattern can hold items"),
         ];
@@ -149,15 +172,21 @@ impl<'o> Growth<'o> {
         seq: u64,
         record: &DecisionRecord,
         decisions: &Decisions,
+        view: Option<Arc<RunView>>,
         state: Option<&RunState>,
         findings: &mut Findings,
-    ) -> Option<VecDeque<Addition>> {
+    ) -> Option<Follows> {
         if record.step == 0 {
             self.amended(seq, decisions, findings);
-            return Some(VecDeque::new());
+            return Some(Follows::default());
         }
-        match additions(decisions, state?, &context()) {
-            Ok(additions) => Some(additions.into()),
+        let state = state?;
+        let fitting = additions(decisions, state, &context())
+            .and_then(|additions| Ok((additions, tolerances(decisions, state)?)));
+        match fitting {
+            Ok((additions, tolerances)) => {
+                Some(Follows { additions: additions.into(), tolerances: tolerances.into(), view })
+            }
             Err(unfit) => {
                 let place = format!("entry seq {seq} (step {})", record.step);
                 findings.fail(CheckName::Growth, place, format!("cannot be taken: {unfit}"));
@@ -200,7 +229,8 @@ impl<'o> Growth<'o> {
     }
 
     fn extended(&mut self, entry: &Entry, state: Option<&RunState>, findings: &mut Findings) {
-        let EntryBody::RunExtended { items, explanation, plugin, supersedes, .. } = &entry.body else {
+        let EntryBody::RunExtended { items, cause: caused, explanation, plugin, supersedes, .. } = &entry.body
+        else {
             return;
         };
         let mut fail =
@@ -214,12 +244,13 @@ impl<'o> Growth<'o> {
         let Some(state) = state else { return };
         let next = match &mut self.expected {
             Some(Expected { additions: None, .. }) => return,
-            Some(Expected { seq, component, additions: Some(additions) }) => {
-                additions.pop_front().map(|addition| (*seq, *component, addition))
+            Some(Expected { seq, component, additions: Some(follows) }) => {
+                let view = follows.view.clone();
+                follows.additions.pop_front().map(|addition| (*seq, *component, addition, view))
             }
             None => None,
         };
-        let Some((seq, component, addition)) = next else {
+        let Some((seq, component, addition, view)) = next else {
             return fail("no recorded decision adds these items".to_owned());
         };
         self.added += items.len() as u64;
@@ -250,11 +281,66 @@ impl<'o> Growth<'o> {
         if *explanation != addition.explanation {
             fail(format!("its explanation is not the one of entry seq {seq}"));
         }
+        if let Some(view) = view {
+            let real = cause(&view, &addition.items);
+            if *caused != real {
+                let text = |item: &Option<ItemId>| item.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+                fail(format!("it names {} as the cause, it was {}", text(caused), text(&real)));
+            }
+        }
+    }
+
+    /// Entries of a pattern, and no others, are of the actor `pattern:<queue>`.
+    fn actor(&self, entry: &Entry, findings: &mut Findings) {
+        let is_of_pattern = matches!(
+            &entry.body,
+            EntryBody::PatternDecided(_)
+                | EntryBody::ItemTolerated { .. }
+                | EntryBody::RunExtended { plugin: Some(_), .. }
+        );
+        let Some(submitted) = self.submitted.as_ref().filter(|_| is_of_pattern) else { return };
+        let actor = format!("pattern:{}", submitted.queue);
+        if entry.actor != actor {
+            let detail = format!("its actor is {:?}, the pattern of the queue is {actor:?}", entry.actor);
+            findings.fail(CheckName::Growth, format!("entry seq {}", entry.seq), detail);
+        }
+    }
+
+    fn tolerated(&mut self, entry: &Entry, findings: &mut Findings) {
+        let EntryBody::ItemTolerated { items, explanation, plugin } = &entry.body else { return };
+        let mut fail =
+            |detail: String| findings.fail(CheckName::Growth, format!("entry seq {}", entry.seq), detail);
+        let next = match &mut self.expected {
+            Some(Expected { additions: None, .. }) => return,
+            // Not before everything is added: the order is part of the record.
+            Some(Expected { seq, component, additions: Some(follows) }) if follows.additions.is_empty() => {
+                follows.tolerances.pop_front().map(|tolerance| (*seq, *component, tolerance))
+            }
+            _ => None,
+        };
+        let Some((seq, component, tolerance)) = next else {
+            return fail("no recorded decision tolerates these items here".to_owned());
+        };
+        if *plugin != component {
+            fail(format!("it names component {plugin}, entry seq {seq} is of {component}"));
+        }
+        if *items != tolerance.items {
+            fail(format!("it tolerates other items than entry seq {seq} decided"));
+        }
+        if *explanation != tolerance.explanation {
+            fail(format!("its explanation is not the one of entry seq {seq}"));
+        }
     }
 
     /// Everything that was decided must have been added by now.
     fn settle(&mut self, findings: &mut Findings) {
-        let Some(Expected { seq, additions: Some(additions), .. }) = self.expected.take() else { return };
+        let Some(Expected { seq, additions: Some(follows), .. }) = self.expected.take() else { return };
+        let Follows { additions, tolerances, .. } = follows;
+        let left: usize = tolerances.iter().map(|tolerance| tolerance.items.len()).sum();
+        if left > 0 {
+            let detail = format!("{left} items that were decided to be tolerated are not in what follows");
+            findings.fail(CheckName::Growth, format!("entry seq {seq}"), detail);
+        }
         if let Some(item) = additions.front().and_then(|addition| addition.items.first()) {
             let count: usize = additions.iter().map(|addition| addition.items.len()).sum();
             let detail =

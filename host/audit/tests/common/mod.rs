@@ -160,6 +160,7 @@ impl Run {
             seed: decision::seed(NAMESPACE, &self.id),
             now: self.at,
             grant: None,
+            limits: None,
             fuel: 1_000,
             peak_memory: 65_536,
             decisions: Digest::of(b"to be asked"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::Decisions;
+use super::{Decisions, ItemPhase, RunView};
 use crate::{
     ids::ItemId,
     outputs::escaped_len,
@@ -45,6 +45,17 @@ pub enum Unfit {
         /// The rule.
         violation: Violation,
     },
+    /// An item cannot be tolerated.
+    #[error("item {item}: {violation}")]
+    Tolerates {
+        /// The item.
+        item: ItemId,
+        /// The rule.
+        violation: Violation,
+    },
+    /// One step says two things about an item.
+    #[error("item {0} is superseded and tolerated in the same step; its successor is judged, so leave out the other")]
+    Both(ItemId),
 }
 
 impl Unfit {
@@ -53,7 +64,11 @@ impl Unfit {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TooMany { .. } => "output-limit",
-            Self::Taken(_) | Self::Invalid(_) | Self::Supersedes { .. } => "refused",
+            Self::Taken(_)
+            | Self::Invalid(_)
+            | Self::Supersedes { .. }
+            | Self::Tolerates { .. }
+            | Self::Both(_) => "refused",
         }
     }
 }
@@ -121,6 +136,23 @@ pub fn additions(
 #[must_use]
 pub fn produced(items: Vec<PlanItem>) -> Vec<Addition> {
     if items.is_empty() { Vec::new() } else { split(in_order(items), BTreeMap::new(), &Decisions::default()) }
+}
+
+/// The item that an addition of a step is said to follow from: one that ended in the step and that one of the new items
+/// waits for, else any that ended. `None` when nothing did, e.g. after the close of a producer.
+#[must_use]
+pub fn cause(view: &RunView, items: &[PlanItem]) -> Option<ItemId> {
+    let ended = |index: &u32| {
+        let item = view.items().get(*index as usize)?;
+        matches!(item.phase, ItemPhase::Succeeded | ItemPhase::Unsuccessful).then(|| item.id())
+    };
+    let waited = items
+        .iter()
+        .take(16)
+        .flat_map(|item| &item.depends_on)
+        .filter_map(|id| view.find(id.as_str()))
+        .find(|index| view.changed.binary_search(index).is_ok() && ended(index).is_some());
+    waited.as_ref().and_then(ended).or_else(|| view.changed.iter().find_map(ended)).cloned()
 }
 
 /// An item as validation makes it, without validating it: to compare it with one that is there.
@@ -209,7 +241,7 @@ fn explain(items: &[PlanItem], why: &HashMap<&str, Vec<&str>>) -> String {
         .iter()
         .filter_map(|item| Some((item.id.as_str(), why.get(item.id.as_str())?.join("; "))))
         .collect();
-    let mut text = match reasons.first() {
+    let text = match reasons.first() {
         None => return String::new(),
         Some((_, first)) if reasons.len() == items.len() && reasons.iter().all(|(_, why)| why == first) => {
             first.clone()
@@ -219,6 +251,11 @@ fn explain(items: &[PlanItem], why: &HashMap<&str, Vec<&str>>) -> String {
             lines.join("\n")
         }
     };
+    shortened(text)
+}
+
+/// Short enough for an entry.
+pub(super) fn shortened(mut text: String) -> String {
     if escaped_len(&text) > WHY_BYTES_MAX {
         let mut end = text.len().min(WHY_BYTES_MAX);
         while escaped_len(&text[..text.floor_char_boundary(end)]) > WHY_BYTES_MAX {

@@ -38,6 +38,9 @@ pub enum AmendError {
     /// Nothing has ended yet, so nothing can be superseded.
     #[error("item {0} supersedes another one, but at admission no item has ended")]
     Supersedes(ItemId),
+    /// Nothing has ended yet, so nothing can be tolerated.
+    #[error("item {0} is tolerated, but at admission no item has ended")]
+    Tolerates(ItemId),
     /// The planner refused the plan, so there is no amended one.
     #[error("the planner has {0} findings; a plan with findings is rejected")]
     Findings(usize),
@@ -68,6 +71,8 @@ pub fn apply_plan_decisions(mut plan: Value, decisions: &Decisions) -> Result<Va
     if !decisions.findings.is_empty() {
         errors.push(AmendError::Findings(decisions.findings.len()));
     }
+    let tolerated = decisions.tolerated.iter().flat_map(|tolerated| &tolerated.items);
+    errors.extend(tolerated.map(|item| AmendError::Tolerates(item.clone())));
     let Some(items) = plan.get_mut("items").and_then(Value::as_array_mut) else {
         return Err(vec![AmendError::Plan { pointer: "/items".to_owned() }]);
     };

@@ -102,6 +102,9 @@ impl Tracker {
                 let ids = items.iter().chain(supersedes.values());
                 self.touched.extend(ids.filter_map(|item| state.position_of(item)));
             }
+            EntryBody::ItemTolerated { items, .. } => {
+                self.touched.extend(items.iter().filter_map(|item| state.position_of(item)));
+            }
             EntryBody::PatternDecided(_) => {
                 if state.growth().is_some_and(crate::state::Growth::is_taken_over) {
                     // Everything is new for the one that takes over.
@@ -177,6 +180,9 @@ fn see(state: &RunState, index: u32, spec: Arc<PlanItem>) -> RunItem {
     note_failure(&view, &mut item);
     if let Some(successor) = state.successor(view.id()) {
         item.attrs.insert("superseded-by".to_owned(), successor.to_string());
+    }
+    if state.is_tolerated(view.id()) {
+        item.attrs.insert("tolerated".to_owned(), "true".to_owned());
     }
     item
 }

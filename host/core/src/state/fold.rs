@@ -94,6 +94,7 @@ impl RunState {
             doomed: std::collections::BTreeSet::new(),
             extensions: Vec::new(),
             successors: BTreeMap::new(),
+            tolerated: BTreeMap::new(),
             growth: None,
             cancelled: false,
             closed: false,
@@ -124,7 +125,9 @@ impl RunState {
             Ok(()) => {
                 let follows_record = matches!(
                     entry.body,
-                    EntryBody::PatternDecided(_) | EntryBody::RunExtended { plugin: Some(_), .. }
+                    EntryBody::PatternDecided(_)
+                        | EntryBody::RunExtended { plugin: Some(_), .. }
+                        | EntryBody::ItemTolerated { .. }
                 );
                 let to_be_seen = self.open < open || matches!(entry.body, EntryBody::RunClosed {});
                 self.after_entry(entry.seq, follows_record, to_be_seen);
@@ -188,6 +191,9 @@ impl RunState {
                 };
                 self.extended(items, cause.as_ref(), supersedes, extension, added.unwrap_or_default(), on)
             }
+            EntryBody::ItemTolerated { items, explanation, plugin } => {
+                self.tolerate(items, explanation, plugin)
+            }
             EntryBody::PatternDecided(record) => self.decided(record),
             EntryBody::PatternMoved { from, to, steps } => self.moved(from, to, *steps),
             EntryBody::RunCancelled {} => {
@@ -216,6 +222,12 @@ impl RunState {
     fn refuse(&self, index: u32, violation: Violation) -> Refusal {
         let item = Some(self.plan_item(index).id.clone());
         Refusal { item, state: Some(self.node(index).state.name()), violation }
+    }
+
+    /// A broken rule of an item that may not even be there.
+    pub(super) fn refusal(&self, item: &ItemId, violation: Violation) -> Refusal {
+        let state = self.position_of(item).map(|index| self.node(index).state.name());
+        Refusal { item: Some(item.clone()), state, violation }
     }
 
     fn find(&self, item: &ItemId) -> Result<u32, Refusal> {
@@ -580,10 +592,7 @@ impl RunState {
             let text = format!("{new}: only a pattern may do that");
             return Err(Violation::Supersedes(text.into_boxed_str()).into());
         }
-        self.check_supersedes(supersedes).map_err(|(old, violation)| {
-            let state = self.position_of(&old).map(|index| self.node(index).state.name());
-            Refusal { item: Some(old), state, violation }
-        })?;
+        self.check_supersedes(supersedes).map_err(|(old, violation)| self.refusal(&old, violation))?;
         let resolved = self.resolve(&added)?;
         self.insert(&added, resolved, on);
         self.added.extend(added);

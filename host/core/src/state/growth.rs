@@ -165,6 +165,55 @@ impl RunState {
         Ok(())
     }
 
+    /// A pattern lets the run succeed without this item.
+    #[must_use]
+    pub fn is_tolerated(&self, item: &ItemId) -> bool {
+        self.tolerated_because(item).is_some()
+    }
+
+    /// Why the run may succeed without this item, in the words of the pattern; `None` when it may not.
+    #[must_use]
+    pub fn tolerated_because(&self, item: &ItemId) -> Option<&str> {
+        self.tolerated.get(&self.position_of(item)?).map(String::as_str)
+    }
+
+    /// Whether an item may be tolerated: it has ended without success, has no successor and is not tolerated yet.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn check_tolerated(&self, item: &ItemId) -> Result<(), Violation> {
+        let Some(index) = self.position_of(item) else { return Err(Violation::UnknownItem) };
+        let state = &self.node(index).state;
+        let broken = if !state.is_terminal() {
+            "has not ended"
+        } else if !state.is_dead() {
+            "ended well"
+        } else if self.successors.contains_key(&index) {
+            "has a successor, by which the run is judged"
+        } else if self.tolerated.contains_key(&index) {
+            "is tolerated already"
+        } else {
+            return Ok(());
+        };
+        Err(Violation::Tolerates(broken))
+    }
+
+    pub(super) fn tolerate(&mut self, items: &[ItemId], why: &str, plugin: &Digest) -> Result<(), Refusal> {
+        self.may_extend(Some(plugin))?;
+        let mut positions = BTreeSet::new();
+        for item in items {
+            self.check_tolerated(item).map_err(|violation| self.refusal(item, violation))?;
+            if !self.position_of(item).is_some_and(|position| positions.insert(position)) {
+                return Err(Violation::ItemList.into());
+            }
+        }
+        if positions.is_empty() {
+            return Err(Violation::ItemList.into());
+        }
+        self.tolerated.extend(positions.into_iter().map(|position| (position, why.to_owned())));
+        Ok(())
+    }
+
     pub(super) fn decided(&mut self, record: &DecisionRecord) -> Result<(), Refusal> {
         if self.cancelled {
             return Err(Violation::RunCancelled.into());

@@ -138,6 +138,9 @@ pub enum Violation {
     /// An item cannot take the place of another one: which, and why.
     #[error("it cannot be superseded by {0}")]
     Supersedes(Box<str>),
+    /// An item cannot be tolerated: why.
+    #[error("it cannot be tolerated: it {0}")]
+    Tolerates(&'static str),
     /// `run.completed` while the pattern has not seen everything that ended.
     #[error("the pattern has not seen everything that ended")]
     PatternDue,

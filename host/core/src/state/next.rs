@@ -92,9 +92,9 @@ impl RunState {
     /// Outcome and counts once `skipped` more items are skipped.
     ///
     /// A cancelled run is `cancelled` whatever its items did. Otherwise it is `failed` when an item failed, was denied or
-    /// skipped, or held its dependents with a red verify, and nothing took its place; also when the pattern failed and
+    /// skipped, or held its dependents with a red verify, and nothing took its place nor did the pattern tolerate it; also when the pattern failed and
     /// the binding says that this fails the run. It is `cancelled` when the only items not done were cancelled one by
-    /// one, and else `done`. Superseded items are counted like all others.
+    /// one, and else `done`. Superseded and tolerated items are counted like all others.
     pub(super) fn result(&self, skipped: u64) -> (RunOutcome, BTreeMap<FinalStatus, u64>) {
         let mut counts = self.counts();
         if skipped > 0 {
@@ -109,7 +109,8 @@ impl RunState {
                 _ => false,
             };
             let stopped = matches!(node.state, ItemState::Cancelled);
-            if (fails || stopped) && !self.successors.contains_key(&index) {
+            let is_judged = !self.successors.contains_key(&index) && !self.tolerated.contains_key(&index);
+            if (fails || stopped) && is_judged {
                 failed |= fails;
                 cancelled |= stopped;
             }

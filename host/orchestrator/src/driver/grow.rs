@@ -13,9 +13,10 @@ use pangolin_audit::{
 };
 use pangolin_core::{
     entry::EntryBody,
-    ids::{Digest, ItemId, RunId},
+    ids::{Digest, RunId},
     pattern::{
-        Addition, DecisionRecord, FailurePolicy, ItemPhase, PatternFailure, RunView, Tracker, additions,
+        Addition, DecisionRecord, FailurePolicy, PatternFailure, RunView, StepLimits, Tolerance, Tracker,
+        additions, cause, tolerances,
     },
     plan::PlanItem,
     state::{Growth, RunState},
@@ -124,7 +125,7 @@ pub(super) fn record(
     closes: bool,
     failure: Option<PatternFailure>,
 ) -> EntryBody {
-    let CallFacts { contract, engine, profile, grant, fuel, peak_memory } = facts;
+    let CallFacts { contract, engine, profile, grant, limits, fuel, peak_memory } = facts;
     EntryBody::PatternDecided(Box::new(DecisionRecord {
         step: step.step,
         component: step.component,
@@ -136,6 +137,7 @@ pub(super) fn record(
         seed: step.seed,
         now: step.now,
         grant,
+        limits: limits.map(|limits| StepLimits { items: step.items_max, ..limits }),
         fuel,
         peak_memory,
         decisions,
@@ -152,6 +154,7 @@ pub(super) struct OpenStepFacts {
     pub(super) seen: u64,
     pub(super) seed: u64,
     pub(super) now: i64,
+    pub(super) items_max: u64,
 }
 
 fn bounded(mut text: String) -> String {
@@ -173,25 +176,19 @@ fn refused(findings: &[Finding]) -> String {
     format!("the added items cannot be admitted: {}", text.join("; "))
 }
 
-/// An item that ended in the step and that one of the new items waits for, else any that ended.
-fn cause(view: &RunView, items: &[PlanItem]) -> Option<ItemId> {
-    let ended = |index: &u32| {
-        let item = view.items().get(*index as usize)?;
-        matches!(item.phase, ItemPhase::Succeeded | ItemPhase::Unsuccessful).then(|| item.id())
-    };
-    let waited = items
-        .iter()
-        .take(16)
-        .flat_map(|item| &item.depends_on)
-        .filter_map(|id| view.find(id.as_str()))
-        .find(|index| view.changed.binary_search(index).is_ok() && ended(index).is_some());
-    waited.as_ref().and_then(ended).or_else(|| view.changed.iter().find_map(ended)).cloned()
-}
-
 /// One addition with its bytes stored.
 pub(super) struct Stored {
     pub(super) addition: Addition,
     pub(super) document: Digest,
+}
+
+/// Decisions that the engine takes, with all their bytes stored.
+struct Taken<'a> {
+    answer: &'a StepAnswer,
+    decisions: Digest,
+    stored: Vec<Stored>,
+    pins: Option<Digest>,
+    tolerances: Vec<Tolerance>,
 }
 
 impl Driver<'_> {
@@ -348,6 +345,7 @@ impl Driver<'_> {
             seen: open.seen,
             seed,
             now: open.now,
+            items_max: parts.admission.context().items_max as u64,
         };
         let taken = match answer {
             Ok(answer) => Self::take_decisions(parts, state, answer)
@@ -356,7 +354,7 @@ impl Driver<'_> {
             Err(failure) => Err((failure.code.clone(), failure.message.clone(), (*failure.facts).clone())),
         };
         match taken {
-            Ok((answer, decisions, stored, pins)) => {
+            Ok(Taken { answer, decisions, stored, pins, tolerances }) => {
                 let closes = answer.decisions.close;
                 let mut entries = vec![(record(&facts, answer.facts.clone(), decisions, closes, None), None)];
                 for Stored { addition, document } in stored {
@@ -371,6 +369,10 @@ impl Driver<'_> {
                     };
                     entries.push((body, Some(addition.items)));
                 }
+                for Tolerance { items, explanation } in tolerances {
+                    let plugin = open.component;
+                    entries.push((EntryBody::ItemTolerated { items, explanation, plugin }, None));
+                }
                 Ok(entries)
             }
             Err((code, message, called)) => {
@@ -383,7 +385,7 @@ impl Driver<'_> {
                         if is_it { FailurePolicy::Closed } else { FailurePolicy::Builtin }
                     }
                 };
-                tracing::error!(run = %state.id(), step = open.step, code, message, ?policy, "the pattern failed");
+                tracing::error!(run = %state.id(), step = open.step, code, problem = message, ?policy, "the pattern failed");
                 let failure = PatternFailure { code, message: bounded(message), policy };
                 let decisions = parts.blobs.put(b"{}").await?;
                 Ok(vec![(record(&facts, called, decisions, false, Some(failure)), None)])
@@ -396,11 +398,12 @@ impl Driver<'_> {
         parts: &super::Parts,
         state: &RunState,
         answer: &'a StepAnswer,
-    ) -> Result<Result<(&'a StepAnswer, Digest, Vec<Stored>, Option<Digest>), (String, String)>, BlobError>
-    {
+    ) -> Result<Result<Taken<'a>, (String, String)>, BlobError> {
         let host = |error: canon::CanonError| ("host-error".to_owned(), error.to_string());
-        let added = match additions(&answer.decisions, state, &parts.admission.context()) {
-            Ok(added) => added,
+        let fitting = additions(&answer.decisions, state, &parts.admission.context())
+            .and_then(|added| Ok((added, tolerances(&answer.decisions, state)?)));
+        let (added, tolerances) = match fitting {
+            Ok(fitting) => fitting,
             Err(unfit) => return Ok(Err((unfit.code().to_owned(), unfit.to_string()))),
         };
         let bytes = match decisions_bytes(&answer.decisions) {
@@ -422,7 +425,7 @@ impl Driver<'_> {
         };
         let decisions = parts.blobs.put(&bytes).await?;
         match store(&*parts.blobs, added).await? {
-            Ok(stored) => Ok(Ok((answer, decisions, stored, pins))),
+            Ok(stored) => Ok(Ok(Taken { answer, decisions, stored, pins, tolerances })),
             Err(error) => Ok(Err(host(error))),
         }
     }

@@ -204,7 +204,11 @@ impl Driver<'_> {
             let entry = self.record_with(run, now, actor, body, Some(addition.items))?;
             first.get_or_insert(entry);
         }
-        Ok(accepted(run, &format!("{count} items added"), first.as_ref()))
+        Ok(accepted(
+            run,
+            &format!("{count} {} added", if count == 1 { "item" } else { "items" }),
+            first.as_ref(),
+        ))
     }
 
     /// Closes an open-ended run. A run that is closed stays closed.
@@ -395,6 +399,7 @@ impl Driver<'_> {
             seen: 0,
             seed: planned.view.seed,
             now: planned.now,
+            items_max: self.parts.admission.context().items_max as u64,
         };
         let closes = answer.decisions.close;
         let body = grow::record(&facts, answer.facts, Digest::of(decisions), closes, None);
