@@ -1,6 +1,6 @@
 //! One recorded case in words: what was asked, what was decided and why, and what it cost.
 
-use pangolin_core::pattern::Decisions;
+use pangolin_core::pattern::{Decisions, Tolerated};
 use pangolin_envelope::plugin::PluginEvidence;
 use pangolin_plugin_authority::{Kind, LimitSet, inspect};
 use pangolin_plugin_host::{Limits, LogLevel, LogLine, PluginError, PluginHost};
@@ -210,6 +210,14 @@ fn decided(decisions: &Decisions, step: &WalkStep, lines: &mut Vec<(Line, String
         });
         let place = spec.supersedes.as_ref().map_or_else(String::new, |old| format!(", in place of {old}"));
         lines.push((Line::Added, format!("adds {}{after}{place}", spec.id)));
+    }
+    for tolerated in &decisions.tolerated {
+        let Tolerated { items, why } = tolerated;
+        let (shown, more) = (items.iter().take(10), items.len().saturating_sub(10));
+        let shown: Vec<String> = shown.map(ToString::to_string).collect();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let shown = shown.join(", ");
+        lines.push((Line::Plain, format!("tolerates {shown}{more}, which ended without success: {why}")));
     }
     for explanation in &decisions.explanations {
         lines.push((Line::Why, format!("{}: {}", explanation.item, explanation.why)));

@@ -9,8 +9,8 @@ use pangolin_core::{
     },
     ids::{Digest, DispatchId, ItemId, RunId},
     pattern::{
-        AmendError, DecisionRecord, Decisions, RunView, Tracker, Unfit, additions, apply_plan_decisions,
-        normalised,
+        AmendError, DecisionRecord, Decisions, RunView, Tolerance, Tracker, Unfit, additions,
+        apply_plan_decisions, normalised, tolerances,
     },
     plan::{Plan, PlanItem},
     state::{IllegalEntry, ItemState, RunState},
@@ -260,6 +260,7 @@ impl Rehearsal {
     /// [`RehearsalError::Unfit`] when the engine would not take it.
     pub fn take(&mut self, decisions: &Decisions) -> Result<Vec<PlanItem>, RehearsalError> {
         let fitting = additions(decisions, &self.state, &PlanContext::default())?;
+        let tolerated = tolerances(decisions, &self.state)?;
         self.record(decisions, self.state.next_seq())?;
         let mut added = Vec::new();
         for addition in fitting {
@@ -274,6 +275,10 @@ impl Rehearsal {
             };
             added.extend(addition.items.iter().cloned());
             self.entry("pattern:rehearsal", body, Some(addition.items))?;
+        }
+        for Tolerance { items, explanation } in tolerated {
+            let body = EntryBody::ItemTolerated { items, explanation, plugin: self.component };
+            self.entry("pattern:rehearsal", body, None)?;
         }
         self.settle()?;
         Ok(added)
@@ -312,6 +317,7 @@ impl Rehearsal {
             seed: SEED,
             now: self.at,
             grant: None,
+            limits: None,
             fuel: 0,
             peak_memory: 0,
             decisions: self.component,

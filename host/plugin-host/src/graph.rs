@@ -9,6 +9,7 @@ use pangolin_core::{
     ids::ItemId,
     pattern::{
         Decisions, Explanation, ItemPhase, Ordering, PlanFinding, Possible, RunItem, RunView, SpawnSpec,
+        Tolerated,
     },
 };
 use serde_json::{Map, Value, json};
@@ -102,6 +103,32 @@ impl DecisionsDraft {
             reason,
         };
         if !self.planning {
+    fn tolerate(&mut self, items: Vec<String>, why: String) -> Result<(), Refusal> {
+        let subject = |id: &str| clip(id.to_owned(), 256);
+        let refuse = |subject: String, reason: &str| {
+            Err(Refusal { capability: "tolerate".into(), subject, reason: reason.to_owned() })
+        };
+        let first = items.first().map_or_else(String::new, |id| subject(id));
+        if self.planning {
+            return refuse(first, "nothing has ended while a plan is made");
+        }
+        if why.trim().is_empty() {
+            return refuse(first, "it needs a reason, which is recorded");
+        }
+        let mut ids = Vec::with_capacity(items.len());
+        for id in items {
+            match ItemId::new(&*id) {
+                Ok(id) => ids.push(id),
+                Err(error) => return refuse(subject(&id), &error.to_string()),
+            }
+        }
+        if !ids.is_empty() {
+            let why = clip(why, GUEST_TEXT_BYTES);
+            self.decisions.tolerated.push(Tolerated { items: ids, why });
+        }
+        Ok(())
+    }
+
             return Err(refuse(format!("{what} is for planning only: a run that has started only grows")));
         }
         ItemId::new(item).map_err(|error| refuse(error.to_string()))
@@ -553,3 +580,19 @@ impl HostDecisions for CallState {
         Ok(())
     }
 }
+    fn tolerate(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        items: Vec<String>,
+        why: String,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
+        let bytes = items.iter().map(String::len).sum::<usize>() + why.len();
+        self.called(bytes)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(bytes)?;
+        Ok(out.tolerate(items, why))
+    }
+

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pangolin_core::pattern::StepLimits;
 use wasmtime::ResourceLimiter;
 
 use crate::failure::{Failure, Room};
@@ -88,6 +89,37 @@ impl Limits {
             log_lines: 10_000,
             output_bytes: 8 << 20,
             ..Self::pure()
+        }
+    }
+
+    /// The part of them that goes into the record of a step over a run of this size. How many items a run may have is
+    /// not the plugin host's business: 0.
+    #[must_use]
+    pub fn of_step(&self, items: usize) -> StepLimits {
+        StepLimits {
+            fuel: self.fuel(items),
+            memory: self.memory_bytes as u64,
+            wall_ms: u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX),
+            output_bytes: self.output_bytes as u64,
+            output_pieces: self.output_pieces as u64,
+            items: 0,
+        }
+    }
+
+    /// Limits under which a recorded step fails as it did: what is recorded, the rest as it is. Never more than these,
+    /// so that a record cannot make a verifier do more work than its own limits allow.
+    #[must_use]
+    pub fn as_recorded(&self, recorded: &StepLimits) -> Self {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let fuel = recorded.fuel.min(self.fuel_max);
+        Self {
+            fuel_base: fuel,
+            fuel_per_item: 0,
+            fuel_max: fuel,
+            memory_bytes: size(recorded.memory).min(self.memory_bytes),
+            output_bytes: size(recorded.output_bytes).min(self.output_bytes),
+            output_pieces: size(recorded.output_pieces).min(self.output_pieces),
+            ..self.clone()
         }
     }
 

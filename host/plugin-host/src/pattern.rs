@@ -70,6 +70,12 @@ impl PatternComponent {
         Self { limits, ..self.clone() }
     }
 
+    /// Its limits.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Digest of the component.
     #[must_use]
     pub const fn digest(&self) -> Digest {

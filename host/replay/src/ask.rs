@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use pangolin_core::{
     ids::Digest,
-    pattern::{Decisions, RunView},
+    pattern::{Decisions, RunView, StepLimits},
 };
 use pangolin_plugin_host::{PatternComponent, PluginError};
 
@@ -49,8 +49,17 @@ pub trait Ask {
     /// Digest of the component.
     fn component(&self) -> Digest;
 
-    /// Answers one step; 0 is the one at admission, where a pattern without planner decides nothing.
-    fn ask(&self, step: u64, view: &Arc<RunView>) -> impl Future<Output = Result<Answer, Failed>> + Send;
+    /// Answers one step; 0 is the one at admission, where a pattern without planner decides nothing. `limits`: to be
+    /// asked under these, as far as they are lower than its own.
+    fn ask(
+        &self,
+        step: u64,
+        view: &Arc<RunView>,
+        limits: Option<&StepLimits>,
+    ) -> impl Future<Output = Result<Answer, Failed>> + Send;
+
+    /// Its own limits over a run of this size.
+    fn limits_over(&self, items: usize) -> StepLimits;
 }
 
 impl Ask for PatternComponent {
@@ -58,10 +67,21 @@ impl Ask for PatternComponent {
         self.digest()
     }
 
-    async fn ask(&self, step: u64, view: &Arc<RunView>) -> Result<Answer, Failed> {
+    fn limits_over(&self, items: usize) -> StepLimits {
+        Self::limits(self).of_step(items)
+    }
+
+    async fn ask(
+        &self,
+        step: u64,
+        view: &Arc<RunView>,
+        limits: Option<&StepLimits>,
+    ) -> Result<Answer, Failed> {
+        let limits = limits.map_or_else(|| Self::limits(self).clone(), |at| Self::limits(self).as_recorded(at));
+        let asked = self.with_limits(limits);
         let outcome = match step {
-            0 => self.plan(view).await?,
-            _ => Some(self.step(view).await?),
+            0 => asked.plan(view).await?,
+            _ => Some(asked.step(view).await?),
         };
         Ok(match outcome {
             Some(outcome) => Answer {

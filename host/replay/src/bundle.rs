@@ -18,7 +18,7 @@ use pangolin_plugin_host::{PATTERN_CONTRACT, PatternComponent, PluginHost, Profi
 use crate::{
     ask::Ask,
     compare::Differs,
-    judge::{Judged, judge, recorded},
+    judge::{Judged, ask_again, judge, recorded},
     report::{Component, Difference, ReplayReport},
 };
 
@@ -186,9 +186,9 @@ impl<'a> Components<'a> {
                     continue;
                 }
             };
-            let answer = component.ask(record.step, &seen.view).await;
+            let answer = ask_again(component, record, &seen.view).await;
             let fuel = answer.as_ref().map_or(0, |answer| answer.fuel);
-            match judge(record, &before, answer.as_ref(), state) {
+            match judge(record, &before, answer.as_ref(), state, &component.limits_over(seen.view.items().len())) {
                 Judged::Agrees if position == 0 => {
                     report.agreed += 1;
                     // What a failed step used is in its record, but not told when it fails now.

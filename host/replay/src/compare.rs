@@ -20,8 +20,8 @@ pub struct Differs {
     /// The item that the decision is about; absent when it is about the run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub item: Option<String>,
-    /// Which part: `spawned`, `spawned/<JSON pointer into the item>`, `supersedes`, `explanation`, `close`, `ordered`,
-    /// `held`, `finding`, `failure` or `decisions`.
+    /// Which part: `spawned`, `spawned/<JSON pointer into the item>`, `supersedes`, `explanation`, `tolerated`, `close`,
+    /// `ordered`, `held`, `finding`, `failure` or `decisions`.
     pub member: String,
     /// What the record says, as JSON, cut to 240 bytes.
     pub recorded: String,
@@ -100,11 +100,17 @@ fn differs(before: &Decisions, after: &Decisions) -> Option<Differs> {
             Differs::of(item, "explanation", old, new)
         })
     };
+    let tolerated = || {
+        pair(&before.tolerated, &after.tolerated).map(|(old, new)| {
+            let item = old.or(new).and_then(|tolerated| tolerated.items.first()).map(|item| item.as_str());
+            Differs::of(item, "tolerated", old, new)
+        })
+    };
     let close = || {
         (before.close != after.close)
             .then(|| Differs::of(None, "close", Some(&before.close), Some(&after.close)))
     };
-    findings.or_else(ordered).or_else(held).or_else(spawned).or_else(explanations).or_else(close)
+    findings.or_else(ordered).or_else(held).or_else(spawned).or_else(explanations).or_else(tolerated).or_else(close)
 }
 
 /// The first pair that is not equal.

@@ -115,8 +115,8 @@ pub struct ReplayReport {
     pub steps: u64,
     /// Steps that were executed and decided, or failed, as recorded.
     pub agreed: u64,
-    /// Steps that are recorded as failed for a reason of the machine or the deployment (time, limits, names): such a failure cannot be
-    /// repeated, so the replay says nothing about it.
+    /// Steps that are recorded as failed for a reason of the machine or the deployment (wall time, memory of the host,
+    /// names): such a failure cannot be proven, so the replay says nothing about it.
     pub unrepeatable: u64,
     /// Executions that `pattern.moved` claims and that were repeated as well.
     pub moves_checked: u64,
@@ -204,7 +204,11 @@ fn render(report: &ReplayReport, out: &mut String) -> std::fmt::Result {
     let ReplayReport { steps, agreed, not_executed_count, .. } = report;
     match report.verdict {
         ReplayVerdict::Agrees => {
-            writeln!(out, "✓ REPLAY  {agreed} of {steps} steps decide as recorded ({})", report.engine)?;
+            let open = match report.unrepeatable {
+                0 => String::new(),
+                count => format!(", {count} not provable"),
+            };
+            writeln!(out, "✓ REPLAY  {agreed} of {steps} steps decide as recorded{open} ({})", report.engine)?;
         }
         ReplayVerdict::Differs => {
             writeln!(out, "✗ REPLAY DIFFERS  {agreed} of {steps} steps agreed before")?;
@@ -236,7 +240,7 @@ fn render(report: &ReplayReport, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  {digest}  {contract}  {steps} steps")?;
     }
     if report.unrepeatable > 0 {
-        writeln!(out, "  {} recorded failures cannot be repeated, see the notes", report.unrepeatable)?;
+        writeln!(out, "  {} recorded failures are not provable, see the notes", report.unrepeatable)?;
     }
     if report.moves_checked > 0 {
         writeln!(out, "  {} executions that pattern.moved claims agree too", report.moves_checked)?;

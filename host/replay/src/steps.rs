@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     ask::Ask,
     compare::Differs,
-    judge::{Judged, judge, recorded},
+    judge::{Judged, ask_again, judge, recorded},
     report::Difference,
 };
 
@@ -84,12 +84,12 @@ pub async fn replay_steps<A: Ask + Sync>(
             return Err(problem(format!("its view is {}, rebuilt is {}", record.view, seen.digest)));
         }
         let before = recorded(record, &documents).map_err(problem)?;
-        let answer = component.ask(step, &seen.view).await;
+        let answer = ask_again(component, record, &seen.view).await;
         let differs = |what: Differs| {
             let component = component.component();
             Ok(Comparison::Difference(Box::new(Difference { step, seq, component, what })))
         };
-        match judge(record, &before, answer.as_ref(), state) {
+        match judge(record, &before, answer.as_ref(), state, &component.limits_over(seen.view.items().len())) {
             Judged::Agrees => steps += 1,
             Judged::Differs(what) => return differs(what),
             Judged::Unrepeatable(reason) | Judged::NotExecuted(reason) => {

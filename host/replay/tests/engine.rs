@@ -48,7 +48,7 @@ impl Component {
             profile: Profile::Pure.id().into(),
             ..CallFacts::default()
         };
-        match self.0.ask(step, &view).await {
+        match self.0.ask(step, &view, None).await {
             Ok(Answer { decisions, fuel, peak_memory }) => {
                 (facts.fuel, facts.peak_memory) = (fuel, peak_memory);
                 Ok(StepAnswer { decisions, facts })

@@ -67,7 +67,7 @@ async fn step_with(run: &mut Run, component: &[u8], change: impl FnOnce(&mut Dec
 
 async fn record(run: &mut Run, component: &[u8], change: impl FnOnce(&mut DecisionRecord)) -> Vec<Addition> {
     let (asked, _, seen) = run.look(Digest::of(component));
-    let answer = load(component).ask(asked.step, &seen.view).await;
+    let answer = load(component).ask(asked.step, &seen.view, None).await;
     let (decisions, fuel, peak, failure) = match answer {
         Ok(answer) => (answer.decisions, answer.fuel, answer.peak_memory, None),
         Err(failed) => {
@@ -164,7 +164,7 @@ async fn a_run_without_decisions_has_nothing_to_replay() {
 async fn forged(params: &str, change: impl FnOnce(&mut Decisions)) -> Vec<u8> {
     let mut run = begun(HOSTILE, params).await;
     let (asked, _, seen) = run.look(hostile());
-    let mut decisions = load(HOSTILE).ask(asked.step, &seen.view).await.expect("an answer").decisions;
+    let mut decisions = load(HOSTILE).ask(asked.step, &seen.view, None).await.expect("an answer").decisions;
     change(&mut decisions);
     run.decide(hostile(), &decisions, |_| ());
     run.bundle(None)
@@ -248,7 +248,7 @@ async fn a_swapped_component_does_not_decide_the_same() {
         let mut run = begun(STATIC, "spawn 2").await;
         let decisions = {
             let (asked, _, seen) = run.look(Digest::of(STATIC));
-            load(HOSTILE).ask(asked.step, &seen.view).await.expect("an answer").decisions
+            load(HOSTILE).ask(asked.step, &seen.view, None).await.expect("an answer").decisions
         };
         run.decide(Digest::of(STATIC), &decisions, |_| ());
         run.bundle(None)

@@ -44,9 +44,14 @@ fn facts(grant: Option<Digest>) -> CallFacts {
         engine: engine_id().to_owned(),
         profile: Profile::Pure.id().to_owned(),
         grant,
+        limits: None,
         fuel: 0,
         peak_memory: 0,
     }
+}
+
+fn facts_of_call(pattern: &PatternComponent, view: &RunView, facts: CallFacts) -> CallFacts {
+    CallFacts { limits: Some(pattern.limits().of_step(view.items().len())), ..facts }
 }
 
 impl ComponentPatterns {
@@ -110,15 +115,20 @@ impl ComponentPatterns {
     }
 }
 
-/// Queues whose pattern cannot be used, each with what to do.
+/// Patterns that cannot be used, each once with the queues that are bound to it and with what to do.
 pub(crate) fn problems(config: &Config, plugins: &Plugins) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut bound: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, queue) in &config.queues {
-        if let Err(error) = plugins.resolve(Kind::Pattern, &queue.pattern) {
-            found.push(format!("queues.{name}.pattern: {}", causes(&error)));
+        bound.entry(&queue.pattern).or_default().push(format!("queues.{name}.pattern"));
+        if let FailureSetting::Builtin(id) = &queue.on_failure {
+            bound.entry(id).or_default().push(format!("queues.{name}.on_failure"));
         }
     }
-    found
+    let problem = |(id, places): (&str, Vec<String>)| {
+        let error = plugins.resolve(Kind::Pattern, id).err()?;
+        Some(format!("{}: {}", places.join(", "), causes(&error)))
+    };
+    bound.into_iter().filter_map(problem).collect()
 }
 
 fn from_plugins(error: &PluginsError, facts: CallFacts) -> StepFailure {
@@ -146,7 +156,8 @@ fn answer(outcome: Option<StepOutcome>, facts: CallFacts) -> StepAnswer {
             decisions,
             facts: CallFacts { fuel: bill.fuel, peak_memory: bill.peak_memory_bytes, ..facts },
         },
-        None => StepAnswer { decisions: Decisions::default(), facts },
+        // No planner: nothing was called.
+        None => StepAnswer { decisions: Decisions::default(), facts: CallFacts { limits: None, ..facts } },
     }
 }
 
@@ -160,6 +171,7 @@ impl Patterns for ComponentPatterns {
 
     async fn plan(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         let (pattern, facts) = self.load(asked).await?;
+        let facts = facts_of_call(&pattern, &view, facts);
         match pattern.plan(&view).await {
             Ok(outcome) => Ok(answer(outcome, facts)),
             Err(error) => Err(from_call(error, facts)),
@@ -168,6 +180,7 @@ impl Patterns for ComponentPatterns {
 
     async fn step(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         let (pattern, facts) = self.load(asked).await?;
+        let facts = facts_of_call(&pattern, &view, facts);
         match pattern.step(&view).await {
             Ok(outcome) => Ok(answer(Some(outcome), facts)),
             Err(error) => Err(from_call(error, facts)),

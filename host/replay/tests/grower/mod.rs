@@ -88,7 +88,7 @@ pub async fn grow_with(
     let parsed = parse_plan(&plan_bytes, &context()).map_err(|found| format!("{found:?}"))?.plan;
     let seed = seed(NAMESPACE, &run);
     let planned = Tracker::planning(&parsed, "{}".to_owned(), seed, START);
-    let mut answer = component.ask(0, &planned).await.map_err(|failed| failed.message)?;
+    let mut answer = component.ask(0, &planned, None).await.map_err(|failed| failed.message)?;
     change(&mut answer.decisions);
     if !answer.decisions.findings.is_empty() {
         return Err(format!("{:?}", answer.decisions.findings).into());
@@ -216,7 +216,7 @@ impl Engine<'_> {
         let digest = self.views.advance(&view)?;
         let step = self.state.growth().ok_or("no step 0")?.steps();
         let seen = self.state.next_seq();
-        let answer = self.component.ask(step, &view).await.map_err(|failed| failed.message)?;
+        let answer = self.component.ask(step, &view, None).await.map_err(|failed| failed.message)?;
         drop(view);
         let additions = additions(&answer.decisions, &self.state, &context())?;
         self.record(answer.decisions, answer.fuel, answer.peak_memory, digest, seen)?;
@@ -256,6 +256,7 @@ impl Engine<'_> {
             seed: seed(NAMESPACE, &self.run),
             now: self.at,
             grant: None,
+            limits: None,
             fuel,
             peak_memory,
             decisions: blob,

@@ -47,6 +47,16 @@ impl<'a> Decisions<'a> {
         self.sink.explain(item, why);
     }
 
+    /// The run may succeed although these items ended without success; the reason is recorded and shown with each. What
+    /// waited for them stays skipped.
+    ///
+    /// # Errors
+    /// Refused while planning and without a reason. The engine does not take a step that tolerates what has not ended,
+    /// ended well or has a successor.
+    pub fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal> {
+        self.sink.tolerate(items, why)
+    }
+
     /// While planning: `item` waits for `after`.
     ///
     /// # Errors

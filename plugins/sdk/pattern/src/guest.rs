@@ -217,6 +217,10 @@ fn run(entry: Entry, view: &WitRunView, out: &WitDecisions) -> Result<(), WitFau
 /// Runs a step on the component's imports. Called by [`crate::export_pattern!`].
 ///
 /// # Errors
+    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal> {
+        self.out.tolerate(items, why).map_err(refusal)
+    }
+
 /// The pattern's fault.
 pub fn run_step<P: Pattern>(view: &WitRunView, out: &WitDecisions) -> Result<(), WitFault> {
     run(P::step, view, out)

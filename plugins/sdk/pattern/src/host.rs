@@ -164,3 +164,8 @@ pub trait Sink {
     /// While planning: an item that may be added later.
     fn possible(&self, id: &str, after: &[String], why: &str);
 }
+    /// The outcome of the run is judged without these items, which ended without success.
+    ///
+    /// # Errors
+    /// The host refuses ids that are not ids, an empty reason, and everything while planning.
+    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal>;

@@ -254,13 +254,26 @@ impl MockRun {
         self.closed
     }
 
-    /// How the run stands: judged by items without a successor.
+    /// Whether the run is judged without this item.
+    ///
+    /// # Panics
+    /// When there is no such item.
+    #[must_use]
+    #[track_caller]
+    pub fn is_tolerated(&self, id: &str) -> bool {
+        self.at(id).attrs.contains_key("tolerated")
+    }
+
+    /// How the run stands: judged by items without a successor that were not tolerated.
     #[must_use]
     pub fn end(&self) -> RunEnd {
         if self.counts[0] + self.counts[1] > 0 || self.open_ended {
             return RunEnd::Open;
         }
-        let judged = || self.items.iter().filter(|item| !item.attrs.contains_key("superseded-by"));
+        let is_judged = |item: &&MockItem| {
+            !item.attrs.contains_key("superseded-by") && !item.attrs.contains_key("tolerated")
+        };
+        let judged = || self.items.iter().filter(is_judged);
         let is_bad = |item: &MockItem| match item.state {
             State::Failed | State::Skipped | State::Denied => true,
             State::Done => item.is_held_red(),
@@ -393,6 +406,16 @@ impl MockRun {
                 .map(|(item, old)| (normal(Value::Object(item.clone())), old.clone()))
                 .collect(),
         );
+        for id in record.tolerated.iter().flat_map(|(ids, _)| ids) {
+            let index = *self.index.get(id).unwrap_or_else(|| panic!("{id} is tolerated, but not there"));
+            let item = &mut self.items[index as usize];
+            let state = item.state;
+            assert_eq!(state.phase(), Phase::Unsuccessful, "{id} is tolerated, but {}", state.name());
+            assert!(!item.attrs.contains_key("superseded-by"), "{id} is tolerated, but has a successor");
+            if item.attrs.insert("tolerated".into(), "true".into()).is_none() {
+                self.changed.insert(index);
+            }
+        }
         self.closed |= record.close;
         self.history.push(record.clone());
     }

@@ -100,6 +100,8 @@ pub struct Record {
     pub spawned: Vec<(Map<String, Value>, Option<String>)>,
     /// Item and why.
     pub explanations: Vec<(String, String)>,
+    /// Items without which the run is judged, and why.
+    pub tolerated: Vec<(Vec<String>, String)>,
     /// No more items will come.
     pub close: bool,
     /// Planning: item and what it waits for.
@@ -123,11 +125,15 @@ impl Record {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let pieces = self.spawned.len() + self.explanations.len() + self.ordered.len() + self.held.len();
-        let pieces = pieces + self.findings.len() + self.possible.len();
+        let pieces = pieces + self.findings.len() + self.possible.len() + self.tolerated.len();
         let spawned =
             self.spawned.iter().map(|(item, _)| serde_json::to_string(item).map_or(0, |text| text.len()));
         let explained = self.explanations.iter().map(|(item, why)| item.len() + why.len());
-        (pieces, spawned.chain(explained).sum())
+        let tolerated = self
+            .tolerated
+            .iter()
+            .map(|(items, why)| why.len() + items.iter().map(String::len).sum::<usize>());
+        (pieces, spawned.chain(explained).chain(tolerated).sum())
     }
 }
 
@@ -177,6 +183,9 @@ impl Recorder {
         if capability == "amend" && !self.planning {
             return no("only while planning");
         }
+        if capability == "tolerate" && self.planning {
+            return no("nothing has ended while a plan is made");
+        }
         id_problem(subject).map_or(Ok(()), |problem| no(&problem))
     }
 
@@ -209,6 +218,26 @@ impl Sink for Recorder {
 
     fn explain(&self, item: &str, why: &str) {
         self.note(false, |record| record.explanations.push((item.into(), why.into())));
+    }
+
+    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal> {
+        let first = items.first().map_or("none", String::as_str);
+        self.gate("tolerate", first)?;
+        let no = |subject: &str, reason: String| {
+            Err(Refusal { capability: "tolerate".into(), subject: subject.into(), reason })
+        };
+        if why.trim().is_empty() {
+            return no(first, "it needs a reason".to_owned());
+        }
+        for item in items {
+            if let Some(problem) = id_problem(item) {
+                return no(item, problem);
+            }
+        }
+        if !items.is_empty() {
+            self.record.borrow_mut().tolerated.push((items.to_vec(), why.into()));
+        }
+        Ok(())
     }
 
     fn order_after(&self, item: &str, after: &str) -> Result<(), Refusal> {
