@@ -1,0 +1,1 @@
+//! Anchor on an S3 bucket with Object Lock.
