@@ -2,6 +2,7 @@
 
 mod grow;
 mod requests;
+mod tick;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -37,6 +38,7 @@ use crate::{
 };
 use grow::{Answered, Growing};
 use requests::{Planned, Planning};
+pub use tick::{Attempts, Ticked, tick};
 
 /// Everything a driver works with.
 pub struct Parts {
@@ -124,9 +126,9 @@ pub async fn serve(parts: Parts, shutdown: impl Future<Output = ()> + Send) -> R
             other => other?,
         };
         (parts.on_lead)();
-        match driver.run(&mut shutdown).await {
+        match driver.run(&mut shutdown, None).await {
             Err(DriverError::Ledger(LedgerError::Deposed(why))) => tracing::warn!(%why, "lost leadership"),
-            other => return other,
+            other => return other.map(drop),
         }
     }
 }
@@ -137,6 +139,17 @@ enum Effect {
     Stop(DispatchId),
     Forget(DispatchId),
     Settle(String, Disposition),
+}
+
+/// Why the loop turns again.
+enum Event {
+    Shutdown,
+    Report(Report),
+    Answer(Answered),
+    Plan(Box<Planned>),
+    Inbox,
+    Time,
+    NothingLeft,
 }
 
 struct Driver<'p> {
@@ -263,10 +276,12 @@ impl<'p> Driver<'p> {
         Ok(driver)
     }
 
+    /// Turns of the loop until `shutdown` resolves (`false`) or, in a tick, until nothing more can be done now (`true`).
     async fn run(
         &mut self,
         shutdown: &mut (impl Future<Output = ()> + Send + Unpin),
-    ) -> Result<(), DriverError> {
+        tick: Option<&dyn Attempts>,
+    ) -> Result<bool, DriverError> {
         let mut inbox_may_have_more = true;
         let mut held: Option<Report> = None;
         let mut answer: Option<Answered> = None;
@@ -330,16 +345,36 @@ impl<'p> Driver<'p> {
             if inbox_may_have_more && self.inbox_pause.is_none() {
                 continue;
             }
-            let wake = self.next_wakeup();
-            tokio::select! {
-                biased;
-                () = &mut *shutdown => return Ok(()),
-                report = self.reports.recv() => held = report,
-                answered = self.answers.recv() => answer = answered,
-                planned = self.plans.recv() => plan = planned,
-                () = self.parts.inbox.changed() => inbox_may_have_more = true,
-                () = sleep_until(&*self.parts.clock, wake) => {}
+            match self.next_event(shutdown, tick).await {
+                Event::Shutdown => return Ok(false),
+                Event::Report(report) => held = Some(report),
+                Event::Answer(answered) => answer = Some(answered),
+                Event::Plan(planned) => plan = Some(planned),
+                Event::Inbox => inbox_may_have_more = true,
+                Event::Time => {}
+                Event::NothingLeft if self.is_quiet() => return Ok(true),
+                Event::NothingLeft => {}
             }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        shutdown: &mut (impl Future<Output = ()> + Send + Unpin),
+        tick: Option<&dyn Attempts>,
+    ) -> Event {
+        let wake = self.next_wakeup();
+        // Borrowed apart, because the three queues are received from while the rest is looked at.
+        let may_end = tick.filter(|_| !self.is_asking() || !self.late.is_empty());
+        tokio::select! {
+            biased;
+            () = &mut *shutdown => Event::Shutdown,
+            Some(report) = self.reports.recv() => Event::Report(report),
+            Some(answered) = self.answers.recv() => Event::Answer(answered),
+            Some(planned) = self.plans.recv() => Event::Plan(planned),
+            () = self.parts.inbox.changed(), if tick.is_none() => Event::Inbox,
+            () = settled(may_end) => Event::NothingLeft,
+            () = sleep_until(&*self.parts.clock, wake) => Event::Time,
         }
     }
 
@@ -485,6 +520,14 @@ impl<'p> Driver<'p> {
 
 /// Actor of everything the engine decides by itself.
 pub const ENGINE: &str = "engine";
+
+/// Never in a daemon.
+async fn settled(attempts: Option<&dyn Attempts>) {
+    match attempts {
+        Some(attempts) => attempts.settled().await,
+        None => std::future::pending().await,
+    }
+}
 
 async fn sleep_until(clock: &dyn Clock, at: Option<i64>) {
     match at {

@@ -361,6 +361,12 @@ impl Ledger {
         !(self.pending.runs.is_empty() && self.pending.log.is_empty() && self.pending.writes.is_empty())
     }
 
+    /// Batches committed since the fence was taken.
+    #[must_use]
+    pub const fn commits(&self) -> u64 {
+        self.batches
+    }
+
     /// Makes everything appended since the last commit durable, all or nothing. A busy or full store is waited
     /// for: nothing is lost and nothing is done twice.
     ///

@@ -1,5 +1,4 @@
 //! The lease: one holder, takeover after expiry only, nobody loses what is his to somebody who lost it.
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -98,7 +98,7 @@ pub(crate) struct Workers {
     pub(crate) blobs: Arc<MemoryBlobStore>,
 }
 
-pub(crate) struct Hands(Arc<Workers>);
+pub(crate) struct Hands(pub(crate) Arc<Workers>);
 
 #[async_trait]
 impl Executor for Hands {
