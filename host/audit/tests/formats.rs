@@ -22,3 +22,12 @@ fn a_bundle_of_version_2_with_growth_verifies_with_its_published_key() {
     assert_eq!(report.verdict, Verdict::Intact, "{report:?}");
     assert!(report.checks.growth.detail.starts_with("4 items were added"), "{report:?}");
 }
+
+#[test]
+fn a_bundle_of_version_2_with_outputs_in_parts_verifies_with_its_published_key() {
+    let bundle = include_bytes!("../../../tests/formats/bundle-v2-outputs.json");
+    let trust = Trust::parse(include_str!("../../../tests/formats/bundle-v2-outputs.vkey")).unwrap();
+    let report = verify_bundle(bundle, &trust);
+    assert_eq!(report.verdict, Verdict::Intact, "{report:?}");
+    assert!(report.checks.handoff.detail.starts_with("2 inputs are sealed"), "{report:?}");
+}
