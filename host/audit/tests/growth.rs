@@ -13,7 +13,9 @@ use pangolin_audit::{
 use pangolin_core::{
     entry::{EntryBody, RunOutcome},
     ids::Digest,
-    pattern::{DecisionRecord, Decisions, Explanation, FailurePolicy, Ordering, PatternFailure, SpawnSpec},
+    pattern::{
+        DecisionRecord, Decisions, Explanation, FailurePolicy, Ordering, PatternFailure, SpawnSpec, Tolerated,
+    },
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -321,6 +323,133 @@ fn successors_are_as_decided() {
     additions[0].supersedes.clear();
     run.extend(component(), additions.remove(0));
     assert_failed(&run, "growth", "entry seq 5", "supersedes other items");
+}
+
+/// Writes the last entry anew, as another one.
+fn rewrite_last(run: &mut Run, change: impl FnOnce(&mut String, &mut EntryBody)) {
+    let last = run.records.pop().expect("an entry");
+    let mut entry = canon::decode_entry(&last).expect("entry");
+    let leaves = run.records.iter().map(|record| pangolin_audit::merkle::leaf_hash(record));
+    run.chain = pangolin_audit::chain::RunChain::from_leaves(leaves);
+    change(&mut entry.actor, &mut entry.body);
+    run.entry(&entry.actor, entry.body);
+}
+
+#[test]
+fn an_addition_names_the_real_cause_and_actor() {
+    type Change = fn(&mut String, &mut EntryBody);
+    let cause = |body: &mut EntryBody, to| match body {
+        EntryBody::RunExtended { cause, .. } => *cause = to,
+        other => panic!("{other:?}"),
+    };
+    let cases: [(&str, Change); 4] = [
+        ("names nothing as the cause, it was a", |_, body| match body {
+            EntryBody::RunExtended { cause, .. } => *cause = None,
+            other => panic!("{other:?}"),
+        }),
+        ("names b as the cause, it was a", |_, body| match body {
+            EntryBody::RunExtended { cause, .. } => *cause = Some(item("b")),
+            other => panic!("{other:?}"),
+        }),
+        ("its actor is \"human:ada\"", |actor, _| *actor = "human:ada".to_owned()),
+        ("its actor is \"pattern:other\"", |actor, _| *actor = "pattern:other".to_owned()),
+    ];
+    for (detail, change) in cases {
+        let mut run = begun();
+        run.decide(component(), &grown(), |_| ());
+        rewrite_last(&mut run, change);
+        assert_failed(&run, "growth", "entry seq 5", detail);
+    }
+    // Unchanged it passes, so it is the change that is found.
+    let mut run = begun();
+    run.decide(component(), &grown(), |_| ());
+    rewrite_last(&mut run, |_, body| cause(body, Some(item("a"))));
+    assert_eq!(verify(&run.bundle(None)).failure, None);
+
+    // A record of somebody else.
+    let mut run = begun();
+    run.record(component(), &Decisions::default(), |_| ());
+    rewrite_last(&mut run, |actor, _| *actor = "engine".to_owned());
+    assert_failed(&run, "growth", "entry seq 4", "its actor is \"engine\"");
+}
+
+fn tolerating(items: &[&str]) -> Decisions {
+    let items = items.iter().map(|id| item(id)).collect();
+    let tolerated = vec![Tolerated { items, why: "two of three are enough".to_owned() }];
+    Decisions { tolerated, ..Decisions::default() }
+}
+
+/// Two items that failed, one that is done.
+fn failed() -> Run {
+    let items: [(&str, &[&str]); 3] = [("a", &[]), ("b", &[]), ("c", &[])];
+    let mut run = Run::submit_growing("growing", &items, component(), &Decisions::default());
+    run.keep(COMPONENT.to_vec());
+    for id in ["a", "b"] {
+        run.fire(id, 1, &[]);
+        run.fail(id, 1);
+    }
+    run.fire("c", 1, &[]);
+    run.done("c", 1);
+    run
+}
+
+#[test]
+fn a_run_succeeds_without_what_was_tolerated() {
+    let closing = |decisions: Decisions| Decisions { close: true, ..decisions };
+    for (items, outcome) in [(&["a", "b"][..], RunOutcome::Done), (&["b"], RunOutcome::Failed)] {
+        let mut run = failed();
+        run.decide(component(), &closing(tolerating(items)), |_| ());
+        run.complete(outcome);
+        let bytes = run.bundle(Some(outcome));
+        let report = verify(&bytes);
+        assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
+        assert_eq!(Bundle::parse(&bytes).expect("bundle").schema_version, 2);
+    }
+    // The outcome cannot be told otherwise.
+    let mut run = failed();
+    run.decide(component(), &closing(tolerating(&["b"])), |_| ());
+    run.complete(RunOutcome::Done);
+    assert_failed(&run, "state", "entry seq 10", "the outcome must be Failed");
+}
+
+#[test]
+fn what_is_tolerated_is_what_was_decided() {
+    let decided = tolerating(&["a", "b"]);
+    // Left out.
+    let mut run = failed();
+    run.record(component(), &decided, |_| ());
+    run.entry("human:ada", EntryBody::RunCancelled {});
+    assert_failed(&run, "growth", "entry seq 8", "2 items that were decided to be tolerated");
+    // Other items, another reason, another component, and what nobody decided.
+    let why = "two of three are enough";
+    for (items, why, detail) in [
+        (&["a"][..], why, "tolerates other items"),
+        (&["b", "a"], why, "tolerates other items"),
+        (&["a", "b"], "because", "explanation"),
+    ] {
+        let mut run = failed();
+        run.record(component(), &decided, |_| ());
+        let items: Vec<_> = items.iter().map(|id| item(id)).collect();
+        run.tolerate(component(), &items, why);
+        assert_failed(&run, "growth", "entry seq 9", detail);
+    }
+    let mut run = failed();
+    run.record(component(), &Decisions::default(), |_| ());
+    run.tolerate(component(), &[item("a")], why);
+    assert_failed(&run, "growth", "entry seq 9", "no recorded decision tolerates");
+    let mut run = failed();
+    run.record(component(), &decided, |_| ());
+    run.tolerate(Digest::of(b"other"), &[item("a"), item("b")], why);
+    assert_failed(&run, "state", "entry seq 9", "must follow its record");
+    // What ended well, and what was decided at admission.
+    let mut run = failed();
+    run.record(component(), &tolerating(&["a"]), |_| ());
+    run.tolerate(component(), &[item("c")], why);
+    assert_failed(&run, "state", "entry seq 9", "it ended well");
+    let mut run = failed();
+    run.decide(component(), &decided, |_| ());
+    rewrite_last(&mut run, |actor, _| *actor = "engine".to_owned());
+    assert_failed(&run, "growth", "entry seq 9", "its actor is \"engine\"");
 }
 
 #[test]

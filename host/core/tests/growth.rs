@@ -9,8 +9,8 @@ use pangolin_core::{
     entry::{EntryBody, Evidence, FailureClass, FinalStatus, RunOutcome, VerifyResult},
     ids::{Digest, ItemId, RunId},
     pattern::{
-        DecisionRecord, Decisions, Explanation, FailurePolicy, ItemPhase, PatternFailure, SpawnSpec, Tracker,
-        Unfit, additions,
+        DecisionRecord, Decisions, Explanation, FailurePolicy, ItemPhase, PatternFailure, SpawnSpec,
+        Tolerance, Tolerated, Tracker, Unfit, additions, tolerances,
     },
     plan::{Plan, PlanItem},
     state::{RunState, Violation},
@@ -547,6 +547,112 @@ fn additions_are_checked_ordered_and_cut() {
         let text = serde_json::to_string(&part.explanation).expect("json").len();
         assert!(ids + text < 55_000, "{ids} {text}");
     }
+}
+
+fn tolerated(items: &[&str]) -> EntryBody {
+    let items = items.iter().map(|item| id(item)).collect();
+    EntryBody::ItemTolerated { items, explanation: "enough are there".to_owned(), plugin: component() }
+}
+
+#[test]
+fn the_outcome_is_judged_without_what_is_tolerated() {
+    // c waits for a and stays skipped; it has to be tolerated as well.
+    for (items, outcome) in [(&["a", "c"][..], RunOutcome::Done), (&["a"], RunOutcome::Failed)] {
+        let mut run = Growing::live("a b c<a");
+        run.end("a", FinalStatus::Failed);
+        run.end("b", FinalStatus::Done);
+        assert_eq!(run.due(), ["item.skipped"]);
+        run.step();
+        run.ok(tolerated(items));
+        let state = &run.folded.state;
+        assert!(state.is_tolerated(&id("a")) && !state.is_tolerated(&id("b")));
+        assert_eq!(state.tolerated_because(&id("a")), Some("enough are there"));
+        assert_eq!(state.item(&id("a")).expect("a").state.name(), "failed", "it stays visible");
+        let view = run.tracker.as_mut().expect("tracker").cut(&run.folded.state, 0);
+        assert_eq!(view.items()[0].attrs.get("tolerated").map(String::as_str), Some("true"));
+        assert_eq!(view.items()[1].attrs.get("tolerated"), None);
+        assert_eq!(run.due(), ["run.completed"]);
+        assert_eq!(run.folded.state.outcome(), Some(outcome));
+    }
+    // What somebody cancelled does not make the run cancelled either.
+    let mut run = Growing::live("a b");
+    run.ok(EntryBody::ItemCancelled { item: id("a") });
+    run.end("b", FinalStatus::Done);
+    run.step();
+    run.ok(tolerated(&["a"]));
+    assert_eq!(run.due(), ["run.completed"]);
+    assert_eq!(run.folded.state.outcome(), Some(RunOutcome::Done));
+}
+
+#[test]
+fn only_what_ended_without_success_is_tolerated_and_only_after_a_record() {
+    let mut run = Growing::live("a b c");
+    run.end("a", FinalStatus::Failed);
+    run.end("b", FinalStatus::Done);
+    assert!(pattern_refusal(run.apply(tolerated(&["a"]), None)).contains("must follow its record"));
+    run.step();
+    let refused = |run: &mut Growing, items: &[&str]| match run.apply(tolerated(items), None) {
+        Err(Violation::Tolerates(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&mut run, &["b"]), "ended well");
+    assert_eq!(refused(&mut run, &["a", "c"]), "has not ended");
+    assert_eq!(run.apply(tolerated(&["ghost"]), None), Err(Violation::UnknownItem));
+    assert_eq!(run.apply(tolerated(&[]), None), Err(Violation::ItemList));
+    assert_eq!(run.apply(tolerated(&["a", "a"]), None), Err(Violation::ItemList));
+    assert!(!run.folded.state.is_tolerated(&id("a")), "a refused entry changes nothing");
+    run.ok(tolerated(&["a"]));
+    assert_eq!(refused(&mut run, &["a"]), "is tolerated already");
+
+    // A successor is judged instead, and a successor may come later.
+    let mut run = Growing::live("a b");
+    run.end("a", FinalStatus::Failed);
+    run.end("b", FinalStatus::Failed);
+    run.step();
+    run.add("a~2", &[("a~2", "a")]).expect("legal");
+    assert_eq!(refused(&mut run, &["a"]), "has a successor, by which the run is judged");
+    run.ok(tolerated(&["b"]));
+    run.end("a~2", FinalStatus::Failed);
+    run.step();
+    run.add("b~2", &[("b~2", "b")]).expect("legal");
+    run.end("b~2", FinalStatus::Done);
+    run.step();
+    run.ok(tolerated(&["a~2"]));
+    assert_eq!(run.due(), ["run.completed"]);
+    assert_eq!(run.folded.state.outcome(), Some(RunOutcome::Done));
+}
+
+#[test]
+fn tolerances_are_checked_and_cut_into_entries() {
+    let names: Vec<String> = (0..350).map(|number| format!("m{number:03}")).collect();
+    let mut run = Growing::live(&format!("{} done", names.join(" ")));
+    for name in &names {
+        run.end(name, FinalStatus::Failed);
+    }
+    run.end("done", FinalStatus::Done);
+    let state = &run.folded.state;
+    let decide = |items: &[&str]| Decisions {
+        tolerated: vec![Tolerated { items: items.iter().map(|item| id(item)).collect(), why: "w".into() }],
+        ..Decisions::default()
+    };
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let made = tolerances(&decide(&all), state).expect("legal");
+    assert_eq!(made.iter().map(|tolerance| tolerance.items.len()).collect::<Vec<_>>(), [300, 50]);
+    assert!(made.iter().all(|tolerance| tolerance.explanation == "w"));
+    let Err(Unfit::Tolerates { item, violation }) = tolerances(&decide(&["m000", "done"]), state) else {
+        panic!("done ended well")
+    };
+    assert_eq!((item, violation), (id("done"), Violation::Tolerates("ended well")));
+    let mut both = decide(&["m001"]);
+    both.spawned = vec![spawn("m001~2", Some("m001"))];
+    assert_eq!(tolerances(&both, state), Err(Unfit::Both(id("m001"))));
+    assert_eq!(Unfit::Both(id("m001")).code(), "refused");
+
+    // Asked again, what is there already is left out.
+    run.step();
+    run.ok(tolerated(&["m000"]));
+    let again = tolerances(&decide(&["m000", "m001", "m001"]), &run.folded.state).expect("legal");
+    assert_eq!(again, [Tolerance { items: vec![id("m001")], explanation: "w".to_owned() }]);
 }
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 #![expect(unreachable_pub, reason = "a module of the test binary, shared by its functions")]
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pangolin_audit::{
     bundle::{Anchor, BundleBuilder, LeafEvidence, LogEvidence},
@@ -22,7 +22,7 @@ use pangolin_core::{
     },
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
     manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput},
-    pattern::{self, Addition, DecisionRecord, Decisions, apply_plan_decisions},
+    pattern::{self, Addition, DecisionRecord, Decisions, RunView, Tolerated, apply_plan_decisions},
     state::RunState,
 };
 use serde_json::json;
@@ -54,6 +54,8 @@ pub struct Run {
     pub objects: BTreeMap<Digest, Vec<u8>>,
     pub plan: Digest,
     pub at: i64,
+    /// What the pattern saw last: an addition names an item of it as its cause.
+    pub viewed: Option<Arc<RunView>>,
     counts: BTreeMap<FinalStatus, u64>,
 }
 
@@ -119,6 +121,15 @@ impl Run {
         for addition in additions {
             self.extend(component, addition);
         }
+        for Tolerated { items, why } in &decisions.tolerated {
+            self.tolerate(component, items, why);
+        }
+    }
+
+    /// Tolerates items.
+    pub fn tolerate(&mut self, component: Digest, items: &[ItemId], why: &str) {
+        let (items, explanation) = (items.to_vec(), why.to_owned());
+        self.entry("pattern:default", EntryBody::ItemTolerated { items, explanation, plugin: component });
     }
 
     /// Records the next step of the pattern; answers what has to be added.
@@ -131,6 +142,7 @@ impl Run {
         let blob = self.keep(decision::decisions_bytes(decisions).expect("decisions"));
         let (mut record, state, seen) = self.look(component);
         (record.view, record.decisions, record.closes) = (seen.digest, blob, decisions.close);
+        self.viewed = Some(seen.view);
         let additions = match record.step {
             0 => Vec::new(),
             _ => pattern::additions(decisions, &state, &rebuild::context()).expect("decisions fit"),
@@ -190,7 +202,7 @@ impl Run {
     pub fn extend(&mut self, component: Digest, addition: Addition) {
         let document = self.keep(canon::to_vec(&addition.items).expect("items"));
         let body = EntryBody::RunExtended {
-            cause: None,
+            cause: self.viewed.as_ref().and_then(|view| pattern::cause(view, &addition.items)),
             items: addition.items.iter().map(|item| item.id.clone()).collect(),
             document,
             explanation: addition.explanation,
@@ -247,6 +259,7 @@ impl Run {
             objects: BTreeMap::new(),
             plan: Digest::of(&plan),
             at: START,
+            viewed: None,
             counts: BTreeMap::new(),
         };
         run.keep(plan);
