@@ -38,7 +38,7 @@ use crate::{
 };
 use grow::{Answered, Growing};
 use requests::{Planned, Planning};
-pub use tick::{Attempts, Ticked, tick};
+pub use tick::{Attempts, Ticked, Ticker};
 
 /// Everything a driver works with.
 pub struct Parts {
@@ -193,8 +193,6 @@ impl<'p> Driver<'p> {
         let (answers_in, answers) = grow::channel();
         let (plans_in, plans) = mpsc::unbounded_channel();
         let mut growing = Vec::new();
-        let mut effects = Vec::new();
-        let mut running = HashSet::new();
         let mut after: Option<String> = None;
         loop {
             let page = parts.store.scan(keys::ACTIVE_PREFIX, after.as_deref(), 256).await?;
@@ -219,18 +217,6 @@ impl<'p> Driver<'p> {
                     tracing::error!(%run, "summary is missing; run is left alone");
                     continue;
                 };
-                for view in loaded.state.running() {
-                    if let ItemState::Running { attempt, dispatch, .. } = view.state {
-                        running.insert(dispatch.clone());
-                        effects.push(Effect::Start(Job {
-                            run: run.clone(),
-                            item: view.id().clone(),
-                            attempt: *attempt,
-                            dispatch: dispatch.clone(),
-                            manifest: view.attempts.last().and_then(|attempt| attempt.manifest),
-                        }));
-                    }
-                }
                 summaries.insert(run.clone(), summary);
                 if loaded.tracker.is_some() {
                     ledger.adopt(run, loaded.chain.clone());
@@ -247,7 +233,7 @@ impl<'p> Driver<'p> {
             ledger,
             scheduler,
             summaries,
-            effects,
+            effects: Vec::new(),
             deferred: HashMap::new(),
             unsettled: Vec::new(),
             inbox_pause: None,
@@ -264,6 +250,7 @@ impl<'p> Driver<'p> {
             plans,
             plans_in,
         };
+        let running = driver.adopt_running();
         for mut loaded in growing {
             driver.take_up(&mut loaded);
             driver.upgrade(&loaded, parts.clock.now_ms()).await?;
@@ -274,6 +261,26 @@ impl<'p> Driver<'p> {
         parts.executor.sweep(&running).await;
         driver.act().await?;
         Ok(driver)
+    }
+
+    /// Hands every running attempt to the executor (again); answers their dispatches.
+    fn adopt_running(&mut self) -> HashSet<DispatchId> {
+        let mut running = HashSet::new();
+        for state in self.scheduler.runs() {
+            for view in state.running() {
+                if let ItemState::Running { attempt, dispatch, .. } = view.state {
+                    running.insert(dispatch.clone());
+                    self.effects.push(Effect::Start(Job {
+                        run: state.id().clone(),
+                        item: view.id().clone(),
+                        attempt: *attempt,
+                        dispatch: dispatch.clone(),
+                        manifest: view.attempts.last().and_then(|attempt| attempt.manifest),
+                    }));
+                }
+            }
+        }
+        running
     }
 
     /// Turns of the loop until `shutdown` resolves (`false`) or, in a tick, until nothing more can be done now (`true`).

@@ -5,6 +5,9 @@ use pangolin_core::ids::RunId;
 /// Stream of the deployment log.
 pub const LOG: &str = "log";
 
+/// Where the tree of the deployment log ends.
+pub const LOG_FRONTIER: &str = "log/frontier";
+
 /// Prefix of run streams.
 pub const RUN_PREFIX: &str = "run/";
 

@@ -196,6 +196,17 @@ impl Ledger {
     }
 
     async fn load_log(&mut self) -> Result<(), LedgerError> {
+        if let Some(cell) = self.store.get(keys::LOG_FRONTIER).await? {
+            // A frontier that contradicts itself or the log is not used: the log is read instead.
+            if let Some(saved) = SavedFrontier::decode(&cell.value) {
+                let last = self.store.read(keys::LOG, saved.frontier.len().wrapping_sub(1), 1).await?;
+                if last.first().is_some_and(|record| record.hash == saved.last) {
+                    self.log_head = Head { len: saved.frontier.len(), hash: Some(saved.last) };
+                    self.admissions = saved.admissions;
+                    self.log = saved.frontier;
+                }
+            }
+        }
         loop {
             let page = self.store.read(keys::LOG, self.log_head.len, 4096).await?;
             if page.is_empty() {
@@ -361,6 +372,14 @@ impl Ledger {
         !(self.pending.runs.is_empty() && self.pending.log.is_empty() && self.pending.writes.is_empty())
     }
 
+    /// Whether nobody took the fence since.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn leads(&self) -> Result<bool, LedgerError> {
+        Ok(self.store.get(keys::FENCE).await?.is_some_and(|cell| cell.version == self.fence))
+    }
+
     /// Batches committed since the fence was taken.
     #[must_use]
     pub const fn commits(&self) -> u64 {
@@ -404,6 +423,9 @@ impl Ledger {
         }
         if let Some((hash, _)) = pending.log.last() {
             let next = Head { len: self.log_head.len + pending.log.len() as u64, hash: Some(*hash) };
+            let saved =
+                SavedFrontier { admissions: self.admissions, last: *hash, frontier: self.log.clone() };
+            batch.writes.push(Write::Put { key: keys::LOG_FRONTIER.to_owned(), value: saved.encode() });
             batch.guards.push(Guard::HeadIs { stream: keys::LOG.to_owned(), head: self.log_head });
             batch.appends.push(Append { stream: keys::LOG.to_owned(), records: pending.log });
             self.log_head = next;
@@ -463,6 +485,36 @@ fn append_to(batch: &mut Batch, run: &RunId, head: Head, records: Vec<NewRecord>
     let stream = keys::run_stream(run);
     batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
     batch.appends.push(Append { stream, records });
+}
+
+/// The right edge of the deployment log's tree, so that nobody has to read the log to extend it. A cache.
+struct SavedFrontier {
+    admissions: u64,
+    last: Digest,
+    frontier: Frontier,
+}
+
+impl SavedFrontier {
+    /// Admissions (8 bytes, big endian), hash of the last leaf, root, frontier. The root is there to find damage.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.admissions.to_be_bytes().to_vec();
+        bytes.extend_from_slice(self.last.as_bytes());
+        bytes.extend_from_slice(self.frontier.root().as_bytes());
+        bytes.extend(self.frontier.to_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (admissions, rest) = bytes.split_first_chunk::<8>()?;
+        let (last, rest) = rest.split_first_chunk::<32>()?;
+        let (root, rest) = rest.split_first_chunk::<32>()?;
+        let frontier = Frontier::from_bytes(rest).ok().filter(|frontier| !frontier.is_empty())?;
+        (frontier.root().as_bytes() == root).then_some(Self {
+            admissions: u64::from_be_bytes(*admissions),
+            last: Digest::from_bytes(*last),
+            frontier,
+        })
+    }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

@@ -5,7 +5,10 @@ mod common;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -16,11 +19,13 @@ use pangolin_core::{
     state::RunState,
 };
 use pangolin_orchestrator::{
-    driver::{Attempts, DriverError, Parts, Ticked, tick},
+    driver::{Attempts, DriverError, Parts, Ticked, Ticker},
     executor::{Executor, Job, PrepareError, Reporter},
+    keys,
     ledger::LedgerError,
     patterns::NoPatterns,
 };
+use pangolin_ports::run_store::{Batch, Cell, Commit, Head, Record, RunStore, RunStoreError, Write};
 
 const PLAN: &str = r#"{"id":"crash","queue":"default","items":[
  {"id":"a","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":["x"]},
@@ -84,7 +89,7 @@ impl Ticks {
     }
 
     async fn tick(&mut self) -> Ticked {
-        tick(&self.parts(), &AtOnce, std::future::pending()).await.unwrap()
+        Ticker::new(&self.parts()).tick(&AtOnce, std::future::pending()).await.unwrap()
     }
 
     /// All workers that run end now.
@@ -126,9 +131,10 @@ async fn two_ticks_at_once_are_safe_on_every_step() {
     let mut looks = 0;
     loop {
         let (one, two) = (ticks.parts(), ticks.parts());
+        let (mut one, mut two) = (Ticker::new(&one), Ticker::new(&two));
         let (one, two) = tokio::join!(
-            tick(&one, &AtOnce, std::future::pending()),
-            tick(&two, &AtOnce, std::future::pending())
+            one.tick(&AtOnce, std::future::pending()),
+            two.tick(&AtOnce, std::future::pending())
         );
         let mut best = None;
         for answer in [one, two] {
@@ -151,7 +157,8 @@ async fn two_ticks_at_once_are_safe_on_every_step() {
 #[tokio::test]
 async fn a_tick_without_budget_loses_nothing() {
     let mut ticks = Ticks::new().await;
-    let cut = tick(&ticks.parts(), &AtOnce, std::future::ready(())).await.unwrap();
+    let parts = ticks.parts();
+    let cut = Ticker::new(&parts).tick(&AtOnce, std::future::ready(())).await.unwrap();
     assert!(cut.cut_short);
     let mut looks = 0;
     while !ticks.world.is_sealed(&ticks.world.run).await {
@@ -161,4 +168,87 @@ async fn a_tick_without_budget_loses_nothing() {
         assert!(looks < 20, "no progress");
     }
     ticks.check().await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_used_again_reads_no_run_twice() {
+    let mut ticks = Ticks::new().await;
+    let parts = ticks.parts();
+    let counting = Arc::new(Counting { inner: parts.store.clone(), reads: AtomicU64::new(0) });
+    let parts = Parts { store: counting.clone(), ..parts };
+    let mut ticker = Ticker::new(&parts);
+    let mut looks = 0;
+    while !ticks.world.is_sealed(&ticks.world.run).await {
+        ticker.tick(&AtOnce, std::future::pending()).await.unwrap();
+        ticks.end_all();
+        looks += 1;
+        assert!(looks < 20, "no progress");
+    }
+    assert_eq!(counting.reads.load(Ordering::SeqCst), 1, "the empty log, once");
+    ticks.check().await;
+
+    // Somebody else leads for a moment: everything is read again.
+    ticks.tick().await;
+    ticker.tick(&AtOnce, std::future::pending()).await.unwrap();
+    assert!(counting.reads.load(Ordering::SeqCst) > 1);
+}
+
+struct Counting {
+    inner: Arc<dyn RunStore>,
+    reads: AtomicU64,
+}
+
+#[async_trait]
+impl RunStore for Counting {
+    async fn commit(&self, batch: Batch) -> Result<Commit, RunStoreError> {
+        self.inner.commit(batch).await
+    }
+    async fn was_committed(&self, id: &str) -> Result<bool, RunStoreError> {
+        self.inner.was_committed(id).await
+    }
+    async fn head(&self, stream: &str) -> Result<Head, RunStoreError> {
+        self.inner.head(stream).await
+    }
+    async fn read(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Record>, RunStoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.read(stream, from, limit).await
+    }
+    async fn streams(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<String>, RunStoreError> {
+        self.inner.streams(p, a, l).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Cell>, RunStoreError> {
+        self.inner.get(key).await
+    }
+    async fn scan(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<(String, Cell)>, RunStoreError> {
+        self.inner.scan(p, a, l).await
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_frontier_is_not_believed() {
+    for damage in ["bytes", "admissions", "gone"] {
+        let mut ticks = Ticks::new().await;
+        ticks.tick().await;
+        let cell =
+            ticks.world.store.get(keys::LOG_FRONTIER).await.unwrap().expect("written with the admission");
+        let mut value = cell.value;
+        let write = match damage {
+            "bytes" => {
+                *value.last_mut().unwrap() ^= 1;
+                Write::Put { key: keys::LOG_FRONTIER.to_owned(), value }
+            }
+            "admissions" => {
+                value.truncate(7);
+                Write::Put { key: keys::LOG_FRONTIER.to_owned(), value }
+            }
+            _ => Write::Delete(keys::LOG_FRONTIER.to_owned()),
+        };
+        let batch = Batch { id: "damage".to_owned(), writes: vec![write], ..Batch::default() };
+        assert_eq!(ticks.world.store.commit(batch).await.unwrap(), Commit::Committed);
+        while !ticks.world.is_sealed(&ticks.world.run).await {
+            ticks.end_all();
+            ticks.tick().await;
+        }
+        ticks.check().await;
+    }
 }

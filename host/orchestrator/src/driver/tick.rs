@@ -27,27 +27,59 @@ pub struct Ticked {
     pub cut_short: bool,
 }
 
-/// Takes over the deployment, does what can be done now and ends, at the latest when `budget` resolves. Who may call it is the
-/// caller's business ([`crate::lease`]); two at once are safe, one of them is deposed and did nothing that counts.
-///
-/// # Errors
-/// [`DriverError`]. Everything committed stays; the next tick continues.
-pub async fn tick(
-    parts: &Parts,
-    attempts: &dyn Attempts,
-    budget: impl Future<Output = ()> + Send,
-) -> Result<Ticked, DriverError> {
-    let mut budget = std::pin::pin!(budget);
-    let mut driver = Driver::load(parts).await?;
-    (parts.on_lead)();
-    let cut_short = !driver.run(&mut budget, Some(attempts)).await?;
-    Ok(Ticked {
-        commits: driver.ledger.commits(),
-        runs: driver.summaries.len(),
-        running: parts.queues.keys().map(|queue| driver.scheduler.running_in(queue) as usize).sum(),
-        next_wakeup: driver.next_wakeup(),
-        cut_short,
-    })
+/// Ticks of one process. Between them it keeps what it folded, so that a process that is used again reads nothing twice,
+/// as long as nobody else led the deployment meanwhile.
+pub struct Ticker<'p> {
+    parts: &'p Parts,
+    warm: Option<Driver<'p>>,
+}
+
+impl<'p> Ticker<'p> {
+    /// A process that knows nothing yet.
+    #[must_use]
+    pub const fn new(parts: &'p Parts) -> Self {
+        Self { parts, warm: None }
+    }
+
+    /// Leads the deployment, does what can be done now and ends, at the latest when `budget` resolves. Who may call it is
+    /// the caller's business ([`crate::lease`]); two at once are safe, one of them is deposed and did nothing that counts.
+    ///
+    /// `attempts` speaks for the executor of [`Parts`]. An attempt that runs is handed to [`crate::executor::Executor::start`]
+    /// again in every tick.
+    ///
+    /// # Errors
+    /// [`DriverError`]. Everything committed stays; the next tick continues.
+    pub async fn tick(
+        &mut self,
+        attempts: &dyn Attempts,
+        budget: impl Future<Output = ()> + Send,
+    ) -> Result<Ticked, DriverError> {
+        let mut budget = std::pin::pin!(budget);
+        // Taken out: whatever fails, a half-done driver is never used again.
+        let mut driver = match self.warm.take() {
+            Some(mut driver) if driver.ledger.leads().await? => {
+                driver.adopt_running();
+                driver.act().await?;
+                driver
+            }
+            _ => {
+                let driver = Driver::load(self.parts).await?;
+                (self.parts.on_lead)();
+                driver
+            }
+        };
+        let before = driver.ledger.commits();
+        let ended = driver.run(&mut budget, Some(attempts)).await?;
+        let ticked = Ticked {
+            commits: driver.ledger.commits() - before,
+            runs: driver.summaries.len(),
+            running: driver.scheduler.runs().map(|run| run.running_count() as usize).sum(),
+            next_wakeup: driver.next_wakeup(),
+            cut_short: !ended,
+        };
+        self.warm = ended.then_some(driver);
+        Ok(ticked)
+    }
 }
 
 impl Driver<'_> {
