@@ -1,5 +1,6 @@
 //! What makes a [`Batch`] well-formed, before any store looks at what it holds. Every adapter calls
-//! [`check_batch`] first, so all of them refuse the same batches with the same words.
+//! [`check_batch`] first, so all of them refuse the same batches with the same words. How much a batch may hold differs:
+//! [`crate::commit_limits`].
 
 use std::collections::HashSet;
 
@@ -10,9 +11,6 @@ pub const RECORD_BYTES_MAX: usize = pangolin_core::entry::ENTRY_BYTES_MAX;
 
 /// Largest cell value in bytes.
 pub const CELL_BYTES_MAX: usize = 64 << 10;
-
-/// Guards, writes and records that every store accepts in one batch. More may be refused by a store.
-pub const BATCH_ACTIONS: usize = 200;
 
 /// Longest stream name, cell key or batch id in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;

@@ -9,6 +9,7 @@ pub mod backend_conformance;
 pub mod batch_rules;
 pub mod blob_store;
 pub mod clock;
+pub mod commit_limits;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod inbox;

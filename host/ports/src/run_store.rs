@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use pangolin_core::ids::Digest;
 use thiserror::Error;
 
+use crate::commit_limits::CommitLimits;
+
 /// Name of an append-only stream: `run/<run id>` or `log` (the deployment log).
 pub type StreamName = String;
 
@@ -157,6 +159,12 @@ pub enum RunStoreError {
 /// called concurrently; concurrent commits may share one durable write (group commit) but keep their own outcome.
 #[async_trait]
 pub trait RunStore: Send + Sync {
+    /// What one commit may hold, at least [`CommitLimits::LEAST`]. A batch beyond it is refused with
+    /// [`RunStoreError::InvalidBatch`]; cut it where it may be cut. Never changes while the store is open.
+    fn limits(&self) -> CommitLimits {
+        CommitLimits::UNLIMITED
+    }
+
     /// Applies a batch atomically. Durable on return when the answer is [`Commit::Committed`].
     async fn commit(&self, batch: Batch) -> Result<Commit, RunStoreError>;
 

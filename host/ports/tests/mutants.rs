@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use pangolin_core::ids::Digest;
 use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
+    commit_limits::CommitLimits,
     conformance::{Report, blob_store, inbox, run_store},
     inbox::{Disposition, Inbox, InboxError, Message},
     memory::{MemoryBlobStore, MemoryInbox, MemoryRunStore},
@@ -47,6 +48,8 @@ enum RunFault {
     ReadsPastTheLimit,
     LosesTheLastRecordOnReopening,
     BlamesTheLastGuard,
+    PromisesMoreThanItTakes,
+    TakesMoreThanItSays,
 }
 
 struct BrokenRuns {
@@ -61,6 +64,13 @@ struct BrokenRuns {
 
 #[async_trait]
 impl RunStore for BrokenRuns {
+    fn limits(&self) -> CommitLimits {
+        match self.fault {
+            RunFault::PromisesMoreThanItTakes | RunFault::TakesMoreThanItSays => CommitLimits::LEAST,
+            _ => self.inner.limits(),
+        }
+    }
+
     async fn commit(&self, mut batch: Batch) -> Result<Commit, RunStoreError> {
         match self.fault {
             RunFault::IgnoresHeads => {
@@ -159,9 +169,13 @@ impl RunStore for BrokenRuns {
                     other => other,
                 });
             }
+            RunFault::PromisesMoreThanItTakes => {
+                CommitLimits { actions: 90, ..CommitLimits::LEAST }.check(&batch)?;
+            }
             RunFault::TreatsUnderscoreAsWildcard
             | RunFault::RepeatsTheLastKeyOfAPage
             | RunFault::ReadsPastTheLimit
+            | RunFault::TakesMoreThanItSays
             | RunFault::LosesTheLastRecordOnReopening => {}
         }
         self.inner.commit(batch).await
@@ -281,6 +295,8 @@ async fn broken_run_stores_are_rejected() {
         (ReadsPastTheLimit, &["reading_edges", model]),
         (LosesTheLastRecordOnReopening, &["reopening_shows_everything"]),
         (BlamesTheLastGuard, &["first_failing_guard_is_named", model]),
+        (PromisesMoreThanItTakes, &["batches_up_to_the_limits"]),
+        (TakesMoreThanItSays, &["batches_up_to_the_limits"]),
     ];
     for (fault, by) in mutants {
         let fresh = || -> Box<dyn run_store::RunStorePlace> {

@@ -4,9 +4,10 @@ use pangolin_core::ids::Digest;
 
 use super::{Fresh, append, dump, must_commit, put, record, write};
 use crate::{
-    batch_rules::{BATCH_ACTIONS, CELL_BYTES_MAX, RECORD_BYTES_MAX},
+    batch_rules::{CELL_BYTES_MAX, RECORD_BYTES_MAX},
+    commit_limits::{CommitCost, CommitLimits},
     conformance::{Outcome, Violation, ensure},
-    run_store::{Guard, Head, RunStoreError},
+    run_store::{Batch, Commit, Guard, Head, RunStore, RunStoreError},
 };
 
 fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T, RunStoreError>) -> Outcome {
@@ -53,24 +54,97 @@ pub(super) async fn cell_size_limit(fresh: &Fresh<'_>) -> Outcome {
     Ok(())
 }
 
-/// A batch of 200 guards, writes and records is one atomic commit.
-pub(super) async fn two_hundred_actions(fresh: &Fresh<'_>) -> Outcome {
+/// A batch of 200 guards, writes and records is one atomic commit: guards meet writes and records are packed, so that is
+/// within [`CommitLimits::LEAST`].
+pub(super) async fn two_hundred_changes(fresh: &Fresh<'_>) -> Outcome {
+    const CHANGES: usize = 200;
     let place = fresh();
     let store = place.open().await;
-    let third = BATCH_ACTIONS / 3;
-    let records = (0..BATCH_ACTIONS - 2 * third).map(|index| record(format!("r{index}"))).collect();
+    let third = CHANGES / 3;
+    let records = (0..CHANGES - 2 * third).map(|index| record(format!("r{index}"))).collect();
     let mut batch = append("many", "s", Head::default(), records);
     batch.guards.extend((1..third).map(|index| Guard::Absent(format!("k/{index}"))));
     batch.writes.extend((0..third).map(|index| put(&format!("k/{index}"), "v")));
     let mut bad = batch.clone();
     bad.id = "bad".to_owned();
     bad.guards.push(Guard::VersionIs { key: "k/1".to_owned(), version: 1 });
-    ensure!(store.commit(bad).await? != crate::run_store::Commit::Committed, "a failing guard was not seen");
+    ensure!(store.commit(bad).await? != Commit::Committed, "a failing guard was not seen");
     ensure!(dump(&*store, "").await? == super::Dump::default(), "part of a refused batch is there");
     must_commit(&*store, batch).await?;
     let found = dump(&*store, "").await?;
     ensure!(found.cells.len() == third, "{} of {third} cells are there", found.cells.len());
-    ensure!(store.head("s").await?.len as usize == BATCH_ACTIONS - 2 * third, "records are missing");
+    ensure!(store.head("s").await?.len as usize == CHANGES - 2 * third, "records are missing");
+    Ok(())
+}
+
+/// Puts and guards that take exactly `actions`, half of them each.
+fn many_actions(id: &str, actions: usize) -> Batch {
+    let cells = actions - CommitCost::of(&write(id, Vec::new(), Vec::new())).actions;
+    let key = |index| format!("{id}/{index:05}");
+    let guards = (cells / 2..cells).map(|index| Guard::Absent(key(index)));
+    write(id, guards.collect(), (0..cells / 2).map(|index| put(&key(index), "v")).collect())
+}
+
+/// Records of one stream and a cell that take exactly `bytes`.
+fn many_bytes(id: &str, bytes: usize) -> Batch {
+    let mut batch = append(id, id, Head::default(), Vec::new());
+    // Uneven sizes, so that segments do not end where it would be convenient.
+    for size in (0..).map(|index: usize| RECORD_BYTES_MAX - index * 977 % 40_000) {
+        batch.appends[0].records.push(record(vec![b'r'; size]));
+        // What is left is more than an empty cell takes and less than a full one.
+        if CommitCost::of(&batch).bytes > bytes - 1_000 {
+            batch.appends[0].records.pop();
+            break;
+        }
+    }
+    batch.writes.push(put(&format!("{id}/cell"), ""));
+    let rest = bytes.saturating_sub(CommitCost::of(&batch).bytes);
+    batch.writes = vec![put(&format!("{id}/cell"), vec![b'c'; rest])];
+    batch
+}
+
+async fn takes(store: &dyn RunStore, what: &str, batch: Batch, cost: CommitCost) -> Outcome {
+    let (id, found) = (batch.id.clone(), CommitCost::of(&batch));
+    ensure!(found == cost, "the suite built a batch of {found:?} instead of {cost:?}");
+    let expected = (batch.writes.len(), batch.appends.first().map_or(0, |append| append.records.len()));
+    let answer = store.commit(batch).await;
+    ensure!(
+        matches!(answer, Ok(Commit::Committed)),
+        "{what}: {cost:?} is within the limits, but the answer is {answer:?}"
+    );
+    let found = dump(store, &id).await?;
+    let records: usize = found.streams.iter().map(|(_, _, records)| records.len()).sum();
+    ensure!((found.cells.len(), records) == expected, "{what}: committed, but only part of it is there");
+    Ok(())
+}
+
+/// The store takes what it says it takes, and at least what every store takes; what is beyond is refused as a whole.
+pub(super) async fn batches_up_to_the_limits(fresh: &Fresh<'_>) -> Outcome {
+    let place = fresh();
+    let store = place.open().await;
+    let (limits, least) = (store.limits(), CommitLimits::LEAST);
+    ensure!(
+        limits.actions >= least.actions && limits.bytes >= least.bytes,
+        "{limits:?} are below {least:?}, which everybody may rely on"
+    );
+    // Somewhere above what any real store limits, for those that take anything.
+    let actions = if limits.actions == usize::MAX { 3 * least.actions } else { limits.actions };
+    let bytes = if limits.bytes == usize::MAX { 3 * least.bytes } else { limits.bytes };
+    let batch = many_actions("a", actions);
+    let cost = CommitCost { actions, ..CommitCost::of(&batch) };
+    takes(&*store, "most actions", batch, cost).await?;
+    let batch = many_bytes("b", bytes);
+    let cost = CommitCost { bytes, ..CommitCost::of(&batch) };
+    takes(&*store, "most bytes", batch, cost).await?;
+    let before = dump(&*store, "").await?;
+    if let Some(beyond) = limits.actions.checked_add(1) {
+        refused("one action too many", store.commit(many_actions("c", beyond)).await)?;
+    }
+    if let Some(beyond) = limits.bytes.checked_add(1) {
+        refused("one byte too many", store.commit(many_bytes("c", beyond)).await)?;
+    }
+    ensure!(dump(&*store, "").await? == before, "part of a refused batch is there");
+    ensure!(!store.was_committed("c").await?, "the id of a refused batch counts as committed");
     Ok(())
 }
 

@@ -42,7 +42,8 @@ pub async fn suite(fresh: &Fresh<'_>) -> Report {
     report.run("two_open_stores_see_each_other", batches::two_open_stores_see_each_other(fresh)).await;
     report.run("record_size_limit", limits::record_size_limit(fresh)).await;
     report.run("cell_size_limit", limits::cell_size_limit(fresh)).await;
-    report.run("two_hundred_actions", limits::two_hundred_actions(fresh)).await;
+    report.run("two_hundred_changes", limits::two_hundred_changes(fresh)).await;
+    report.run("batches_up_to_the_limits", limits::batches_up_to_the_limits(fresh)).await;
     report.run("long_stream_in_pages", limits::long_stream_in_pages(fresh)).await;
     report.run("reading_edges", limits::reading_edges(fresh)).await;
     report.run("any_text_is_a_key", scans::any_text_is_a_key(fresh)).await;
