@@ -28,9 +28,10 @@
 //! alteration and accuse a good record; so it is told that it cannot judge. Everything else stays version 1. Which of
 //! the two a bundle must have follows from its entries, and the verifier checks that.
 //!
-//! With version 2 came further roles of objects: amended plan, parameters, decisions, pins of added items, and the
-//! components that decided. Components travel in the bundle up to [`COMPONENT_BYTES_MAX`]; larger ones are external,
-//! and a replay then names the digest that it lacks.
+//! With version 2 came further roles of objects: amended plan, parameters, decisions, pins of added items, lists of
+//! artifacts of plugin blocks (member `block_artifacts` of an attempt's end) with the artifacts, and the components that
+//! decided. Components travel in the bundle up to [`COMPONENT_BYTES_MAX`]; larger ones are external, and a replay then
+//! names the digest that it lacks.
 
 mod build;
 
@@ -65,7 +66,7 @@ pub fn version_for(body: &EntryBody) -> u32 {
         | EntryBody::ItemTolerated { .. }
         | EntryBody::ItemOutputs { .. } => true,
         EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
-            evidence.outputs_total.is_some()
+            evidence.outputs_total.is_some() || evidence.block_artifacts.is_some()
         }
         EntryBody::RunSubmitted(submitted) => {
             let RunSubmitted { pattern_id, pattern_params, graph, .. } = &**submitted;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pangolin_core::{
+    artifacts::ArtifactList,
     entry::{Entry, EntryBody, Evidence},
     ids::Digest,
     manifest::DispatchManifest,
@@ -24,6 +25,8 @@ pub enum Role {
     Component,
     /// An output file.
     Output,
+    /// An artifact of a plugin block.
+    Artifact,
     /// A worker's event stream.
     Events,
     /// An agent's transcript.
@@ -36,6 +39,8 @@ pub enum Role {
     Decider,
     /// A dispatch manifest.
     Manifest,
+    /// The list of artifacts of an attempt.
+    ArtifactList,
     /// Parameters of the pattern.
     Params,
     /// What a pattern decided in one step.
@@ -72,10 +77,15 @@ impl Role {
             | Self::Items
             | Self::Decisions
             | Self::Params
+            | Self::ArtifactList
             | Self::Manifest => Need::Embedded,
-            Self::Decider | Self::Result | Self::Patch | Self::Transcript | Self::Events | Self::Output => {
-                Need::Listed
-            }
+            Self::Decider
+            | Self::Result
+            | Self::Patch
+            | Self::Transcript
+            | Self::Events
+            | Self::Artifact
+            | Self::Output => Need::Listed,
             Self::Component | Self::ManifestPart => Need::Optional,
         }
     }
@@ -98,6 +108,8 @@ impl Role {
             Self::ManifestPart => "part of a manifest",
             Self::Component => "component",
             Self::Output => "output",
+            Self::Artifact => "artifact of a block",
+            Self::ArtifactList => "artifact list",
             Self::Events => "event stream",
             Self::Transcript => "transcript",
             Self::Patch => "patch",
@@ -151,7 +163,9 @@ impl References {
                 }
             }
             EntryBody::ItemReconciled { evidence, .. } | EntryBody::ItemRetried { evidence, .. } => {
-                let Evidence { result, patch, outputs, events, transcript, .. } = &**evidence;
+                let Evidence { result, patch, outputs, block_artifacts, events, transcript, .. } =
+                    &**evidence;
+                add(*block_artifacts, Role::ArtifactList);
                 add(*result, Role::Result);
                 add(*patch, Role::Patch);
                 add(*events, Role::Events);
@@ -174,6 +188,8 @@ impl References {
                 // The entry claims that it gave the same answers: to check that, one needs it.
                 add(Some(*to), Role::Decider);
             }
+            // It follows a record, which names the component as the decider.
+            EntryBody::ItemTolerated { plugin, .. } => add(Some(*plugin), Role::Component),
             EntryBody::ItemSkipped { .. }
             | EntryBody::ItemDenied { .. }
             | EntryBody::ItemCancelled { .. }
@@ -187,8 +203,6 @@ impl References {
     pub(crate) fn add_manifest(&mut self, manifest: &DispatchManifest, seq: u64) {
         let DispatchManifest {
             subagent, capabilities, env, pipeline, adapter, blocks, inputs, envelope, ..
-            // It follows a record, which names the component as the decider.
-            EntryBody::ItemTolerated { plugin, .. } => add(Some(*plugin), Role::Component),
         } = manifest;
         let artifacts =
             subagent.iter().chain(capabilities).chain(env).chain(pipeline).chain(adapter).chain(blocks);
@@ -196,6 +210,13 @@ impl References {
             artifacts.map(|artifact| artifact.digest).chain(inputs.values().map(|input| input.digest));
         for digest in parts.chain(*envelope) {
             self.add(digest, Role::ManifestPart, seq);
+        }
+    }
+
+    /// Adds what a list of artifacts refers to; `seq` is the entry that names the list.
+    pub(crate) fn add_artifacts(&mut self, list: &ArtifactList, seq: u64) {
+        for artifact in &list.artifacts {
+            self.add(artifact.digest, Role::Artifact, seq);
         }
     }
 

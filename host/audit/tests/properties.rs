@@ -109,6 +109,7 @@ fn evidence() -> impl Strategy<Value = Box<Evidence>> {
                     patch: digests[1],
                     tree,
                     outputs,
+                    block_artifacts: digests[4],
                     events: digests[2],
                     transcript: digests[3],
                     verify: verify.map(|(passed, duration_ms)| VerifyResult { passed, duration_ms }),
@@ -221,10 +222,10 @@ fn body() -> impl Strategy<Value = EntryBody> {
             .prop_map(|(cause, items, document, explanation, plugin, supersedes, pins)| {
                 EntryBody::RunExtended { cause, items, document, explanation, plugin, supersedes, pins }
             }),
-        decision().prop_map(|record| EntryBody::PatternDecided(Box::new(record))),
         (collection::vec(item(), 0..4), text(), digest()).prop_map(|(items, explanation, plugin)| {
             EntryBody::ItemTolerated { items, explanation, plugin }
         }),
+        decision().prop_map(|record| EntryBody::PatternDecided(Box::new(record))),
         (digest(), digest(), count()).prop_map(|(from, to, steps)| EntryBody::PatternMoved {
             from,
             to,
@@ -243,7 +244,6 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
         (text(), text(), policy).prop_map(|(code, message, policy)| PatternFailure { code, message, policy });
     let digests = (digest(), digest(), digest(), option::of(digest()));
     let numbers = (count(), count(), count(), integer(), count(), count());
-    (digests, numbers, (text(), text(), text()), any::<bool>(), option::of(failure)).prop_map(
     let limits = (count(), count(), count(), count(), count(), count()).prop_map(
         |(fuel, memory, wall_ms, output_bytes, output_pieces, items)| StepLimits {
             fuel,
@@ -255,6 +255,7 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
         },
     );
     let numbers = (numbers, option::of(limits));
+    (digests, numbers, (text(), text(), text()), any::<bool>(), option::of(failure)).prop_map(
         |(
             (component, view, decisions, grant),
             ((step, seen, seed, now, fuel, peak_memory), limits),
@@ -272,8 +273,8 @@ fn decision() -> impl Strategy<Value = DecisionRecord> {
             seed,
             now,
             grant,
-            fuel,
             limits,
+            fuel,
             peak_memory,
             decisions,
             closes,

@@ -383,6 +383,9 @@ pub struct Evidence {
     /// What the `item.outputs` of the attempt add up to; present exactly when there are any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub outputs_total: Option<OutputsTotal>,
+    /// Digest of the list of artifacts that plugin blocks left ([`crate::artifacts::ArtifactList`]), when there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub block_artifacts: Option<Digest>,
     /// Digest of the worker's event stream (JSON lines).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub events: Option<Digest>,

@@ -5,6 +5,7 @@
 //! of entries (`pangolin-audit`), and anything that starts a worker (`pangolin-orchestrator`). Times come in
 //! as integer milliseconds since the Unix epoch. The crate compiles to wasm32.
 
+pub mod artifacts;
 pub mod entry;
 pub mod glob;
 pub mod ids;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_core::{
+    artifacts::ArtifactList,
     ids::{Digest, RunId},
     manifest::DispatchManifest,
 };
@@ -154,7 +155,8 @@ impl BundleBuilder {
         Ok(Self { run, entries, references, objects, external, schema_version })
     }
 
-    /// What is referred to and neither embedded nor listed yet, by digest. Adding a manifest can add optional ones.
+    /// What is referred to and neither embedded nor listed yet, by digest. Adding a manifest or a
+    /// list of artifacts can add more.
     #[must_use]
     pub fn wanted(&self) -> Vec<Wanted> {
         let missing = self.references.iter().filter(|(digest, _, _)| {
@@ -175,11 +177,19 @@ impl BundleBuilder {
             self.add_external(digest, bytes.len() as u64)?;
             return Ok(Placement::External);
         }
-        if role == Role::Manifest
-            && let Ok(manifest) = serde_json::from_slice::<DispatchManifest>(bytes)
-        {
-            // One that does not parse is embedded all the same: the verifier has to see and name it.
-            self.references.add_manifest(&manifest, seq);
+        // One that does not parse is embedded all the same: the verifier has to see and name it.
+        match role {
+            Role::Manifest => {
+                if let Ok(manifest) = serde_json::from_slice::<DispatchManifest>(bytes) {
+                    self.references.add_manifest(&manifest, seq);
+                }
+            }
+            Role::ArtifactList => {
+                if let Ok(list) = serde_json::from_slice::<ArtifactList>(bytes) {
+                    self.references.add_artifacts(&list, seq);
+                }
+            }
+            _ => {}
         }
         self.external.remove(&digest);
         self.objects.insert(digest, STANDARD.encode(bytes));

@@ -307,6 +307,7 @@ impl Writer<'_> {
             tree: _,
             outputs,
             outputs_total,
+            block_artifacts,
             events,
             transcript: _,
             verify: _,
@@ -316,6 +317,7 @@ impl Writer<'_> {
             finished_at,
         } = evidence;
         self.integer("attempt", attempt.into());
+        self.digest("block_artifacts", block_artifacts.as_ref());
         self.digest("events", events.as_ref());
         if let Some(code) = exit_code {
             self.integer("exit_code", (*code).into());

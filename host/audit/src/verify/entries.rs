@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use pangolin_core::{
+    artifacts::{ARTIFACT_LIST_VERSION, ArtifactList},
     entry::{Entry, EntryBody, FinalStatus, RunOutcome, RunSubmitted},
     ids::{Digest, DispatchId, ItemId, RunId},
     manifest::{DispatchManifest, MANIFEST_VERSION},
@@ -41,6 +42,8 @@ pub(super) struct Walk {
     pub(super) references: References,
     /// A manifest could not be read, so some references are not known.
     pub(super) manifests_missing: bool,
+    /// A list of artifacts could not be read, so some references are not known.
+    pub(super) lists_missing: bool,
     /// Entries of unknown kinds.
     pub(super) unknown_kinds: u64,
     /// Version of the bundle format that the entries need.
@@ -258,13 +261,45 @@ fn item_of(body: &EntryBody) -> Option<ItemId> {
         | EntryBody::ItemCancelled { item } => Some(item.clone()),
         EntryBody::ItemSkipped { cause, .. } => Some(cause.clone()),
         EntryBody::RunExtended { cause, .. } => cause.clone(),
+        EntryBody::ItemTolerated { items, .. } => items.first().cloned(),
         EntryBody::RunSubmitted(_)
         | EntryBody::PatternDecided(_)
         | EntryBody::PatternMoved { .. }
-        EntryBody::ItemTolerated { items, .. } => items.first().cloned(),
         | EntryBody::RunCancelled {}
         | EntryBody::RunClosed {}
         | EntryBody::RunCompleted { .. } => None,
+    }
+}
+
+/// The artifacts that the plugin blocks of an attempt left.
+fn artifacts(
+    digest: &Digest,
+    seq: u64,
+    dispatch: &DispatchId,
+    objects: &Objects<'_>,
+    walk: &mut Walk,
+    findings: &mut Findings,
+) {
+    // Missing and damaged ones are reported by the objects check.
+    let Lookup::Bytes(bytes) = objects.get(digest) else {
+        walk.lists_missing = true;
+        return;
+    };
+    let place = || format!("object {digest} (artifact list of entry seq {seq})");
+    let list: ArtifactList = match serde_json::from_slice(&bytes) {
+        Ok(list) => list,
+        Err(error) => {
+            findings.fail(CheckName::Objects, place(), format!("is not a list of artifacts: {error}"));
+            walk.lists_missing = true;
+            return;
+        }
+    };
+    walk.references.add_artifacts(&list, seq);
+    if list.v != ARTIFACT_LIST_VERSION {
+        findings.unverifiable.push(format!("{} has format version {}", place(), list.v));
+    }
+    if list.dispatch != *dispatch {
+        findings.fail(CheckName::Objects, place(), "its dispatch is not that of the attempt");
     }
 }
 
@@ -293,6 +328,13 @@ struct Fired<'e> {
 
 impl Attempts {
     fn entry(&mut self, entry: &Entry, objects: &Objects<'_>, walk: &mut Walk, findings: &mut Findings) {
+        if let EntryBody::ItemReconciled { item, attempt, evidence, .. }
+        | EntryBody::ItemRetried { item, attempt, evidence, .. } = &entry.body
+            && let Some(list) = &evidence.block_artifacts
+        {
+            let dispatch = DispatchId::derive(&self.namespace, &entry.run, item, *attempt);
+            artifacts(list, entry.seq, &dispatch, objects, walk, findings);
+        }
         match &entry.body {
             EntryBody::RunSubmitted(submitted) => self.namespace.clone_from(&submitted.namespace),
             EntryBody::ItemOutputs { item, part, outputs, .. } => {

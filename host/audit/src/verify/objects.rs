@@ -72,7 +72,7 @@ impl<'b> Objects<'b> {
             return;
         }
         let here = |digest: &Digest| walk.references.get(digest).is_some();
-        if walk.unknown_kinds == 0 && !walk.manifests_missing {
+        if walk.unknown_kinds == 0 && !walk.manifests_missing && !walk.lists_missing {
             for digest in bundle.objects.keys().filter(|digest| !here(digest)) {
                 let place = format!("object {digest}");
                 findings.fail(CheckName::Objects, place, "nothing in the run refers to it");
