@@ -1,0 +1,1 @@
+//! RunStore on one DynamoDB table.
