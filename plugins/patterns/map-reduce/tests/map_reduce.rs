@@ -86,6 +86,7 @@ fn a_failed_map_is_visible_under_every_policy() {
     let fail = run(json!({}), course(failing));
     assert_eq!(fail.ids().len(), 5);
     assert_eq!(fail.end(), RunEnd::Failed);
+    assert!(!fail.is_tolerated("map-a.csv"));
     assert!(fail.is_closed());
     assert_eq!(
         fail.explained("reduce"),
@@ -99,8 +100,13 @@ fn a_failed_map_is_visible_under_every_policy() {
         assert_eq!(keys, ["part-b.csv", "part-sub/c.csv"]);
         assert_eq!(reduce["inputs"]["missing"], json!(["a.csv"]));
         assert_eq!(reduce["inputs"]["workerInput"], json!({"title": "all", "missing": ["a.csv"]}));
-        // The reduce is done and the run still says that something failed.
-        assert_eq!((run.state("reduce"), run.end()), ("done", RunEnd::Failed));
+        // The run is judged without the map, which stays visible with the reason.
+        assert_eq!((run.state("reduce"), run.end()), ("done", RunEnd::Done));
+        assert_eq!(run.state("map-a.csv"), "failed");
+        assert!(run.is_tolerated("map-a.csv") && !run.is_tolerated("map-b.csv"));
+        let tolerated: Vec<_> = run.history().iter().flat_map(|record| &record.tolerated).collect();
+        let why = format!("onMapFailure is {policy:?}");
+        assert_eq!(tolerated, [&(vec!["map-a.csv".to_owned()], why)]);
         assert!(run.explained("reduce").starts_with("added over 2 maps"), "{}", run.explained("reduce"));
     }
 }
@@ -119,6 +125,36 @@ fn without_any_map_that_worked_only_reduce_reduces() {
     assert_eq!(reduce.spec("reduce").get("needs"), None);
     assert_eq!(reduce.spec("reduce")["inputs"]["missing"], json!(["a.csv", "b.csv", "sub/c.csv"]));
     assert_eq!(reduce.depends_on("reduce"), ["split"]);
+    assert_eq!((skip.end(), reduce.end()), (RunEnd::Failed, RunEnd::Done));
+}
+
+#[test]
+fn thousands_of_failed_maps_are_tolerated_in_one_step() {
+    let keys = keys(9_999);
+    let mut run = MockRun::of_items(plan(config(json!({"onMapFailure": "skip"}))));
+    run.plan::<MapReduce>();
+    for (id, outcome) in
+        [("seed", Outcome::done()), ("split", Outcome::done().outputs(keys.iter().map(|it| &**it)))]
+    {
+        run.end_item(id, &outcome);
+        run.step::<MapReduce>();
+    }
+    loop {
+        let ready: Vec<String> = run.ready().into_iter().map(str::to_owned).collect();
+        if ready.is_empty() {
+            break;
+        }
+        for id in ready {
+            let works = id == "map-part-00007.csv" || id == "reduce";
+            let outcome = if works { Outcome::done().outputs(["result"]) } else { Outcome::failed("bad") };
+            run.end_item(&id, &outcome);
+        }
+        let (pieces, bytes) = run.step::<MapReduce>().size();
+        assert!(pieces <= 10_000 && bytes <= 4 << 20, "{pieces} pieces, {bytes} bytes");
+    }
+    assert_eq!((run.state("reduce"), run.end()), ("done", RunEnd::Done));
+    let tolerated = run.history().iter().flat_map(|record| &record.tolerated);
+    assert_eq!(tolerated.map(|(items, _)| items.len()).sum::<usize>(), 9_998);
 }
 
 #[test]

@@ -71,6 +71,11 @@ pub(crate) fn follow(
                     &commit,
                     &format!("{}: {} were needed", approvals(approved.len(), config), config.threshold),
                 );
+                let failed = failed_reviewers(run, &id, config);
+                if !failed.is_empty() {
+                    let enough = approvals(approved.len(), config);
+                    out.tolerate(&failed, &format!("{enough} without it; {} were needed", config.threshold))?;
+                }
             }
             Ok(())
         }
@@ -156,6 +161,19 @@ fn tally(run: &Run<'_>, id: &str, config: &QuorumConfig) -> Tally {
         }
     }
     Tally::Counted { approved, others }
+}
+
+/// Reviewers of this vote and of earlier ones on the same work that ended without success. There is none that somebody
+/// cancelled in this vote; one of an earlier vote stopped the rounds.
+fn failed_reviewers(run: &Run<'_>, id: &str, config: &QuorumConfig) -> Vec<String> {
+    let (base, number) = generation(id);
+    let subjects = (1..=number).map(|number| copy_id(base, number));
+    let reviewers = subjects.flat_map(|subject| {
+        (0..config.reviewers.len()).map(move |position| ids::reviewer(&subject, position))
+    });
+    reviewers
+        .filter(|reviewer| run.get(reviewer).is_some_and(|item| item.phase() == Phase::Unsuccessful))
+        .collect()
 }
 
 /// Number of the fix that may follow, from 1.

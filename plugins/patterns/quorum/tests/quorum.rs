@@ -105,8 +105,26 @@ fn a_failed_reviewer_does_not_stop_the_others() {
     assert_eq!(fault, None);
     assert_eq!(run.depends_on("change::commit"), ["change", "change::rev-1", "change::rev-2"]);
     assert_eq!(run.state("change::commit"), "done");
-    // It stays visible.
-    assert_eq!(run.end(), RunEnd::Failed);
+    // It stays visible, with the reason why the run succeeds all the same.
+    assert_eq!((run.state("change::rev-0"), run.end()), ("failed", RunEnd::Done));
+    let tolerated: Vec<_> = run.history().iter().flat_map(|record| &record.tolerated).collect();
+    let why = "2 of 3 reviewers approved without it; 2 were needed".to_owned();
+    assert_eq!(tolerated, [&(vec!["change::rev-0".to_owned()], why)]);
+}
+
+#[test]
+fn a_reviewer_that_failed_in_an_earlier_round_is_tolerated_once_the_quorum_is_met() {
+    for (met, end) in [(true, RunEnd::Done), (false, RunEnd::Failed)] {
+        let mut run = planned(config(2, 2, fixing(1)));
+        let fault = drive(&mut run, |id| match id {
+            "change::rev-0" => Outcome::denied("policy"),
+            "change~2::rev-1" if !met => Outcome::red(),
+            _ => Outcome::green(),
+        });
+        assert_eq!(fault.is_none(), met);
+        assert_eq!(run.is_tolerated("change::rev-0"), met);
+        assert_eq!(run.end(), end);
+    }
 }
 
 #[test]
