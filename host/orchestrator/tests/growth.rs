@@ -12,12 +12,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use common::{Mortal, Workers, World};
+use common::{Mortal, Narrow, Workers, World};
 use pangolin_audit::rebuild::Rebuild;
 use pangolin_core::{
     entry::{Entry, EntryBody, Evidence, RunOutcome, VerifyResult},
     ids::{Digest, ItemId, QueueName, RunId},
-    pattern::{Decisions, Explanation, FailurePolicy, ItemPhase, PlanFinding, RunView, SpawnSpec},
+    pattern::{
+        Decisions, Explanation, FailurePolicy, ItemPhase, PlanFinding, RunItem, RunView, SpawnSpec, Tolerated,
+    },
 };
 use pangolin_orchestrator::{
     keys,
@@ -320,14 +322,25 @@ async fn a_run_grows_and_everything_about_it_is_recorded() {
 
 #[tokio::test]
 async fn every_commit_of_a_growing_run_may_be_the_last_one() {
+    die_after_every_commit(false).await;
+}
+
+/// A store that takes little at once: what a step decided is whole or not there.
+#[tokio::test]
+async fn every_part_of_a_commit_of_a_growing_run_may_be_the_last_one() {
+    die_after_every_commit(true).await;
+}
+
+async fn die_after_every_commit(narrow: bool) {
+    let may_be_narrow = |store: Arc<dyn RunStore>| if narrow { Narrow::fully(store) } else { store };
     for last_is_applied in [false, true] {
         for alive in 0.. {
             let (mut world, scripted) = growing(grower()).await;
-            let context = format!("alive {alive}, applied {last_is_applied}");
+            let context = format!("alive {alive}, applied {last_is_applied}, narrow {narrow}");
             let mortal = Mortal { inner: world.store.clone(), left: AtomicI64::new(alive), last_is_applied };
-            let died = world.live(Arc::new(mortal)).await;
+            let died = world.live(may_be_narrow(Arc::new(mortal))).await;
             if died {
-                let store = world.store.clone();
+                let store = may_be_narrow(world.store.clone());
                 assert!(!world.live(store).await, "{context}");
             }
             assert_eq!(graph(&world).await, expected(), "{context}");
@@ -403,7 +416,7 @@ async fn a_failed_step_is_recorded_and_the_binding_says_what_it_means() {
 #[tokio::test]
 async fn decisions_that_cannot_be_taken_are_a_failure_with_its_reason() {
     type Case = (&'static str, &'static str, fn(&RunView) -> Result<Decisions, StepFailure>);
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         ("refused", "exists already", |_| {
             Ok(Decisions { spawned: vec![spawn("a", &["a"], None)], ..Decisions::default() })
         }),
@@ -412,6 +425,10 @@ async fn decisions_that_cannot_be_taken_are_a_failure_with_its_reason() {
         }),
         ("refused", "ended well", |_| {
             Ok(Decisions { spawned: vec![spawn("b", &[], Some("a"))], ..Decisions::default() })
+        }),
+        ("refused", "cannot be tolerated: it ended well", |_| {
+            let tolerated = vec![Tolerated { items: vec![ItemId::new("a").unwrap()], why: "so".to_owned() }];
+            Ok(Decisions { tolerated, ..Decisions::default() })
         }),
         ("output-limit", "at most 100000", |_| {
             let many = (0..100_000).map(|n| spawn(&format!("n{n}"), &[], None)).collect();
@@ -426,6 +443,74 @@ async fn decisions_that_cannot_be_taken_are_a_failure_with_its_reason() {
         assert!(failure.message.contains(words), "{}", failure.message);
         assert_eq!(loaded.state.item_count(), 1);
     }
+}
+
+/// Three items; one of them fails, and another one waits for it.
+const TOLERANT: &str = r#"{"id":"grow","queue":"default","items":[
+ {"id":"good","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":[]},
+ {"id":"bad","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":[]},
+ {"id":"behind","executor":"dispatch","inputs":{},"depends_on":["bad"],"resourceLocks":[]}]}"#;
+
+/// When all have ended: a summary, and the run is judged without what failed.
+fn tolerate(view: &RunView) -> Result<Decisions, StepFailure> {
+    let ended = |item: &RunItem| matches!(item.phase, ItemPhase::Succeeded | ItemPhase::Unsuccessful);
+    if !view.items().iter().all(ended) || view.find("summary").is_some() {
+        return Ok(Decisions::default());
+    }
+    let failed = view.items().iter().filter(|item| item.phase == ItemPhase::Unsuccessful);
+    let items = failed.map(|item| item.id().clone()).collect();
+    Ok(Decisions {
+        spawned: vec![spawn("summary", &["good"], None)],
+        tolerated: vec![Tolerated { items, why: "one of three is enough".to_owned() }],
+        ..Decisions::default()
+    })
+}
+
+#[tokio::test]
+async fn a_run_that_tolerates_failures_succeeds_whenever_its_driver_dies() {
+    for alive in 0.. {
+        let workers = Workers { fails: BTreeMap::from([("bad", 9)]), ..Workers::default() };
+        let mut world = World::new(TOLERANT, workers, Arc::new(Scripted::new(tolerate))).await;
+        let left = AtomicI64::new(alive);
+        let mortal = Mortal { inner: world.store.clone(), left, last_is_applied: alive % 2 == 0 };
+        let died = world.live(Arc::new(mortal)).await;
+        if died {
+            let store = world.store.clone();
+            assert!(!world.live(store).await);
+        }
+        let loaded = load(&world).await;
+        assert_eq!(loaded.state.outcome(), Some(RunOutcome::Done), "alive {alive}");
+        for (item, state) in [("bad", "failed"), ("behind", "skipped")] {
+            let item = ItemId::new(item).unwrap();
+            assert_eq!(loaded.state.item(&item).unwrap().state.name(), state);
+            assert_eq!(loaded.state.tolerated_because(&item), Some("one of three is enough"));
+        }
+        let tolerated = loaded.entries.iter().filter(|entry| entry.body.kind() == "item.tolerated");
+        assert_eq!(tolerated.map(|entry| entry.actor.as_str()).collect::<Vec<_>>(), ["pattern:default"]);
+        world.bundle_is_intact(&format!("tolerated, alive {alive}")).await;
+        if !died {
+            assert!(alive > 3, "the run takes several commits");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_added_before_the_cap_is_reached_goes_on_to_its_end() {
+    let world = one_step(OnFailure::Closed, |view| {
+        let many = if view.find("n0").is_none() { 0..20 } else { 20..100_000 };
+        let spawned = many.map(|n| spawn(&format!("n{n}"), &[], None)).collect();
+        Ok(Decisions { spawned, ..Decisions::default() })
+    })
+    .await;
+    let loaded = load(&world).await;
+    let failure = loaded.state.growth().unwrap().failure().unwrap().clone();
+    assert_eq!((failure.code.as_str(), failure.policy), ("output-limit", FailurePolicy::Closed));
+    // Nothing of the flood was taken; everything that was there is done; the run says that it is not whole.
+    assert_eq!(loaded.state.item_count(), 21);
+    assert!(loaded.state.items().all(|item| item.state.name() == "done"));
+    assert_eq!(loaded.state.outcome(), Some(RunOutcome::Failed));
+    assert_eq!(world.workers.started.lock().unwrap().len(), 21);
 }
 
 #[tokio::test]
@@ -530,7 +615,7 @@ async fn a_plan_that_the_pattern_does_not_like_is_rejected_before_anything_is_st
     let plan = r#"{"id":"bad","queue":"default","items":[{"id":"a","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":[]}]}"#;
     let id = |text: &str| ItemId::new(text).unwrap();
     type Case = (&'static str, Box<Decide>);
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         (
             "/items/0/inputs/gate",
             Box::new(|_| {

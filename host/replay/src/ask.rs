@@ -77,7 +77,8 @@ impl Ask for PatternComponent {
         view: &Arc<RunView>,
         limits: Option<&StepLimits>,
     ) -> Result<Answer, Failed> {
-        let limits = limits.map_or_else(|| Self::limits(self).clone(), |at| Self::limits(self).as_recorded(at));
+        let limits =
+            limits.map_or_else(|| Self::limits(self).clone(), |at| Self::limits(self).as_recorded(at));
         let asked = self.with_limits(limits);
         let outcome = match step {
             0 => asked.plan(view).await?,

@@ -186,9 +186,15 @@ impl<'a> Components<'a> {
                     continue;
                 }
             };
-            let answer = ask_again(component, record, &seen.view).await;
+            let answer = ask_again(&component, record, &seen.view).await;
             let fuel = answer.as_ref().map_or(0, |answer| answer.fuel);
-            match judge(record, &before, answer.as_ref(), state, &component.limits_over(seen.view.items().len())) {
+            match judge(
+                record,
+                &before,
+                answer.as_ref(),
+                state,
+                &component.limits_over(seen.view.items().len()),
+            ) {
                 Judged::Agrees if position == 0 => {
                     report.agreed += 1;
                     // What a failed step used is in its record, but not told when it fails now.

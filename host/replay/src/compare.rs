@@ -110,7 +110,13 @@ fn differs(before: &Decisions, after: &Decisions) -> Option<Differs> {
         (before.close != after.close)
             .then(|| Differs::of(None, "close", Some(&before.close), Some(&after.close)))
     };
-    findings.or_else(ordered).or_else(held).or_else(spawned).or_else(explanations).or_else(tolerated).or_else(close)
+    findings
+        .or_else(ordered)
+        .or_else(held)
+        .or_else(spawned)
+        .or_else(explanations)
+        .or_else(tolerated)
+        .or_else(close)
 }
 
 /// The first pair that is not equal.

@@ -29,6 +29,9 @@ const OF_THE_ENGINE: [&str; 2] = ["refused", "output-limit"];
 /// Codes of limits that are in the record.
 const OF_LIMITS: [&str; 3] = ["cpu-budget", "memory-limit", "output-limit"];
 
+/// Codes of limits that another version of the engine may reach earlier or later.
+const OF_THE_VERSION: [&str; 2] = ["cpu-budget", "stack"];
+
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
@@ -94,15 +97,17 @@ pub(crate) fn judge(
                 Ok(_) => "here it decides".to_owned(),
                 Err(failed) => format!("here it fails with {}", failed.code),
             };
-            Judged::Unrepeatable(format!("not provable: failed with {code} on the machine that recorded it; {here}"))
+            Judged::Unrepeatable(format!(
+                "not provable: failed with {code} on the machine that recorded it; {here}"
+            ))
         }
         (Some(before), Err(failed)) if before.code == failed.code => Judged::Agrees,
         (Some(before), now) if let Some(reason) = lower_limit(record, before, now) => {
             Judged::Unrepeatable(reason)
         }
-        (Some(before), _) if OF_LIMITS.contains(&&*before.code) && record.engine != engine_id() => {
+        (Some(before), _) if OF_THE_VERSION.contains(&&*before.code) && record.engine != engine_id() => {
             Judged::Unrepeatable(format!(
-                "not provable: failed with {} on {}; what {} uses is another amount",
+                "not provable: failed with {} on {}; {} counts otherwise",
                 before.code,
                 record.engine,
                 engine_id()

@@ -208,7 +208,11 @@ fn render(report: &ReplayReport, out: &mut String) -> std::fmt::Result {
                 0 => String::new(),
                 count => format!(", {count} not provable"),
             };
-            writeln!(out, "✓ REPLAY  {agreed} of {steps} steps decide as recorded{open} ({})", report.engine)?;
+            writeln!(
+                out,
+                "✓ REPLAY  {agreed} of {steps} steps decide as recorded{open} ({})",
+                report.engine
+            )?;
         }
         ReplayVerdict::Differs => {
             writeln!(out, "✗ REPLAY DIFFERS  {agreed} of {steps} steps agreed before")?;

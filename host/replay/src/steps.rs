@@ -89,7 +89,8 @@ pub async fn replay_steps<A: Ask + Sync>(
             let component = component.component();
             Ok(Comparison::Difference(Box::new(Difference { step, seq, component, what })))
         };
-        match judge(record, &before, answer.as_ref(), state, &component.limits_over(seen.view.items().len())) {
+        match judge(record, &before, answer.as_ref(), state, &component.limits_over(seen.view.items().len()))
+        {
             Judged::Agrees => steps += 1,
             Judged::Differs(what) => return differs(what),
             Judged::Unrepeatable(reason) | Judged::NotExecuted(reason) => {

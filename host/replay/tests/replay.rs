@@ -12,7 +12,7 @@ use pangolin_audit::{
 use pangolin_core::{
     entry::{Entry, EntryBody, RunOutcome},
     ids::Digest,
-    pattern::{Addition, DecisionRecord, Decisions, Explanation, FailurePolicy, PatternFailure},
+    pattern::{Addition, DecisionRecord, Decisions, Explanation, FailurePolicy, PatternFailure, StepLimits},
 };
 use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
 use pangolin_replay::{
@@ -365,14 +365,16 @@ async fn recorded_failures_must_happen_again() {
     assert_differs(&report, 1, None, "failure", ["it failed with cpu-budget", "it decides"]);
     let report = lie("panic", "cpu-budget").await;
     assert_differs(&report, 1, None, "failure", ["it failed with cpu-budget", "it fails with guest-panic"]);
-    // What is a machine's cannot be repeated; that is said, and it does not count as agreed.
+    // What is a machine's cannot be proven; that is said, and it does not count as agreed.
     for code in ["deadline", "host-busy", "host-error"] {
         let report = lie("spawn 2", code).await;
         assert_eq!((report.verdict, report.agreed, report.unrepeatable), (ReplayVerdict::Agrees, 1, 1));
         assert!(report.notes[0].contains(code), "{report:#?}");
-        assert!(render_replay(&report).contains("cannot be repeated"));
+        let text = render_replay(&report);
+        assert!(text.contains("1 of 2 steps decide as recorded, 1 not provable"), "{text}");
+        assert!(text.contains(&format!("not provable: failed with {code} on the machine")), "{text}");
     }
-    // A lower limit than the profile's is not in the record either, but what was used is.
+    // Older records do not have the limits, but what was used.
     let mut run = begun(HOSTILE, "spawn 2").await;
     run.record(hostile(), &Decisions::default(), |record| {
         claim("cpu-budget")(record);
@@ -390,6 +392,80 @@ async fn recorded_failures_must_happen_again() {
     run.decide(hostile(), &Decisions::default(), |_| ());
     let report = replayed(&run.bundle(None)).await;
     assert_differs(&report, 1, None, "failure", ["it decided", "guest-panic"]);
+}
+
+/// The limits of the profile over one item, as far as `lower` does not change them.
+fn limits(lower: impl FnOnce(&mut StepLimits)) -> StepLimits {
+    let mut limits = StepLimits { items: 100_000, ..load(HOSTILE).limits().of_step(1) };
+    lower(&mut limits);
+    limits
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_under_lower_limits_is_proven_under_the_recorded_ones() {
+    // With the limits of the profile each of them decides.
+    let fuel = limits(|limits| limits.fuel = 1_000);
+    let memory = limits(|limits| limits.memory = 64 << 10);
+    let pieces = limits(|limits| limits.output_pieces = 1);
+    for (limits, code) in [(fuel, "cpu-budget"), (memory, "memory-limit"), (pieces, "output-limit")] {
+        let mut run = begun(HOSTILE, "spawn 2").await;
+        let (asked, _, seen) = run.look(hostile());
+        let failed = load(HOSTILE).ask(asked.step, &seen.view, Some(&limits)).await.expect_err(code);
+        assert_eq!(failed.code, code);
+        let fail = |record: &mut DecisionRecord, limits: StepLimits| {
+            let (code, message) = (failed.code.clone(), failed.message.clone());
+            record.failure = Some(PatternFailure { code, message, policy: FailurePolicy::Open });
+            record.limits = Some(limits);
+        };
+        run.record(hostile(), &Decisions::default(), |record| fail(record, limits));
+        let report = replayed(&run.bundle(None)).await;
+        assert_eq!((report.verdict, report.agreed), (ReplayVerdict::Agrees, 2), "{code}: {report:#?}");
+        assert_eq!((report.unrepeatable, report.notes.len()), (0, 0), "{code}: {report:#?}");
+
+        // Under the limits that the profile has it is a lie.
+        let mut run = begun(HOSTILE, "spawn 2").await;
+        run.record(hostile(), &Decisions::default(), |record| fail(record, self::limits(|_| ())));
+        let report = replayed(&run.bundle(None)).await;
+        assert_differs(&report, 1, None, "failure", [&format!("it failed with {code}"), "it decides"]);
+
+        // Another version of the engine counts fuel otherwise.
+        let mut run = begun(HOSTILE, "spawn 2").await;
+        run.record(hostile(), &Decisions::default(), |record| {
+            fail(record, self::limits(|_| ()));
+            record.engine = "wasmtime 1.2.3".to_owned();
+        });
+        let report = replayed(&run.bundle(None)).await;
+        if code != "cpu-budget" {
+            assert_differs(&report, 1, None, "failure", [code, "it decides"]);
+            continue;
+        }
+        assert_eq!((report.verdict, report.unrepeatable), (ReplayVerdict::Agrees, 1), "{report:#?}");
+        assert!(report.notes.iter().any(|note| note.contains("not provable")), "{report:#?}");
+    }
+    // The cap of items is in the record as well.
+    for (items, agrees) in [(2, true), (3, false)] {
+        let mut run = begun(HOSTILE, "spawn 2").await;
+        run.record(hostile(), &Decisions::default(), |record| {
+            let (code, message) = ("output-limit".to_owned(), "the run would have 3 items".to_owned());
+            record.failure = Some(PatternFailure { code, message, policy: FailurePolicy::Open });
+            record.limits = Some(limits(|limits| limits.items = items));
+        });
+        let report = replayed(&run.bundle(None)).await;
+        match agrees {
+            true => assert_eq!((report.verdict, report.agreed), (ReplayVerdict::Agrees, 2), "{report:#?}"),
+            false => {
+                assert_differs(&report, 1, None, "failure", ["output-limit", "within the recorded limits"])
+            }
+        }
+    }
+    // Decisions that took more than this program allows are not called a lie.
+    let mut run = begun(HOSTILE, "spin").await;
+    run.record(hostile(), &Decisions::default(), |record| {
+        record.limits = Some(limits(|limits| limits.fuel *= 1_000));
+    });
+    let report = replayed(&run.bundle(None)).await;
+    assert_eq!(report.verdict, ReplayVerdict::NotExecuted, "{report:#?}");
+    assert!(report.not_executed[0].reason.contains("higher limits"), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use pangolin_audit::{
 use pangolin_core::{
     entry::{Entry, EntryBody, Evidence, FinalStatus, RetryPolicy, RunOutcome, RunSubmitted},
     ids::{Digest, DispatchId, ItemId, QueueName, RunId},
-    pattern::{DecisionRecord, Decisions, RunView, Tracker, additions, apply_plan_decisions},
+    pattern::{DecisionRecord, Decisions, RunView, Tracker, additions, apply_plan_decisions, cause},
     plan::PlanItem,
     state::{ItemState, RunState},
     validate::parse_plan,
@@ -217,13 +217,12 @@ impl Engine<'_> {
         let step = self.state.growth().ok_or("no step 0")?.steps();
         let seen = self.state.next_seq();
         let answer = self.component.ask(step, &view, None).await.map_err(|failed| failed.message)?;
-        drop(view);
         let additions = additions(&answer.decisions, &self.state, &context())?;
         self.record(answer.decisions, answer.fuel, answer.peak_memory, digest, seen)?;
         for addition in additions {
             let document = self.keep(canon::to_vec(&addition.items)?);
             let body = EntryBody::RunExtended {
-                cause: None,
+                cause: cause(&view, &addition.items),
                 items: addition.items.iter().map(|item| item.id.clone()).collect(),
                 document,
                 explanation: addition.explanation,
