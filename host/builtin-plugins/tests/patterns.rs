@@ -45,7 +45,8 @@ fn run_view(run: &MockRun) -> Arc<RunView> {
     for index in 0..shown.item_count() {
         let (item, brief) = (shown.item(index).expect("there"), shown.items(index, 1).remove(0));
         let spec: PlanItem = serde_json::from_str(&item.spec_json()).expect("an item");
-        let known = ["failure-message", "failure-reason", "failure-class", "has-patch", "superseded-by"];
+        let known =
+            ["failure-message", "failure-reason", "failure-class", "has-patch", "superseded-by", "tolerated"];
         view.push(RunItem {
             spec: Arc::new(spec),
             phase: match brief.phase {
@@ -88,6 +89,12 @@ fn same(native: &Record, answer: &Decisions) {
     let explained: Vec<(String, String)> =
         answer.explanations.iter().map(|it| (it.item.clone(), it.why.clone())).collect();
     assert_eq!(native.explanations, explained);
+    let tolerated: Vec<(Vec<String>, String)> = answer
+        .tolerated
+        .iter()
+        .map(|it| (it.items.iter().map(ToString::to_string).collect(), it.why.clone()))
+        .collect();
+    assert_eq!(native.tolerated, tolerated);
     assert_eq!(native.close, answer.close);
     let ordered: Vec<(String, String)> =
         answer.ordered.iter().map(|it| (it.item.to_string(), it.after.to_string())).collect();
@@ -192,6 +199,7 @@ async fn map_reduce_decides_the_same_natively() {
     })
     .await;
     assert_eq!(run.spec("reduce")["inputs"]["missing"], json!(["a"]));
+    assert!(run.is_tolerated("map-a"));
 }
 
 #[tokio::test]
@@ -206,6 +214,12 @@ async fn the_vote_decides_the_same_natively() {
     })
     .await;
     assert!(run.ids().contains(&"change~2::commit"));
+    let run = drive::<Quorum>("quorum", vec![change.clone()], |id| match id {
+        "change::rev-0" => Outcome::failed("crashed"),
+        _ => Outcome::green(),
+    })
+    .await;
+    assert!(run.is_tolerated("change::rev-0"));
     let run = drive::<Quorum>("quorum", vec![change], |id| {
         if id.contains("::rev-") { Outcome::red() } else { Outcome::done() }
     })

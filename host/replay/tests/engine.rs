@@ -129,6 +129,8 @@ async fn check(world: &World) {
     for id in ["map-a", "map-b.txt", "map-c~2Fd", "reduce"] {
         assert!(text.contains(&format!("\"{id}\"")), "{id} is not in the run");
     }
+    // The failed map is tolerated, and the replay repeats that decision.
+    assert!(text.contains("\"kind\":\"item.tolerated\"") && text.contains("\"outcome\":\"done\""), "{text}");
     assert_eq!(parsed.schema_version, 2);
     // How the sample in `tests/formats` was made.
     if let Some(file) = std::env::var_os("PANGOLIN_WRITE_SAMPLE") {

@@ -95,6 +95,7 @@ fn item_view(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> Item
         added_by: extension.map(|extension| extension.actor.clone()),
         added_because: because(state, item),
         superseded_by: state.successor(item.id()).cloned(),
+        tolerated: state.tolerated_because(item.id()).map(str::to_owned),
     }
 }
 
@@ -138,6 +139,8 @@ fn attempt_view(state: &RunState, item: CoreItem<'_>, attempt: &Attempt) -> Atte
     let evidence = attempt.end.as_ref().map(|end| (*end.evidence).clone()).unwrap_or_default();
     let status = attempt.end.as_ref().map_or("running", |end| match end.result {
         AttemptResult::Done => "done",
+    } else if let Some(because) = state.tolerated_because(item.id()) {
+        text.push_str(&format!("; tolerated, the run may succeed without it: {because}"));
         AttemptResult::Retried | AttemptResult::Failed => "failed",
         AttemptResult::Cancelled => "cancelled",
         AttemptResult::NeedsInput => "needs-input",

@@ -108,6 +108,9 @@ pub struct ItemView {
     /// The item that took its place: the run's outcome is judged by that one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub superseded_by: Option<ItemId>,
+    /// It ended without success, but the pattern lets the run succeed without it: why, in its words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tolerated: Option<String>,
 }
 
 /// One attempt.

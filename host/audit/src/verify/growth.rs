@@ -7,7 +7,8 @@ use pangolin_core::{
     entry::{Entry, EntryBody, RunSubmitted},
     ids::{Digest, ItemId},
     pattern::{
-        Addition, DecisionRecord, Decisions, RunView, Tolerance, additions, apply_plan_decisions, cause, tolerances,
+        Addition, DecisionRecord, Decisions, RunView, Tolerance, additions, apply_plan_decisions, cause,
+        tolerances,
     },
     state::RunState,
 };
@@ -34,6 +35,7 @@ pub(super) struct Growth<'o> {
     views: u64,
     read: u64,
     added: u64,
+    tolerated: u64,
     unread: bool,
     expected: Option<Expected>,
 }
@@ -65,6 +67,7 @@ impl<'o> Growth<'o> {
             views: 0,
             read: 0,
             added: 0,
+            tolerated: 0,
             unread: false,
             expected: None,
         }
@@ -156,7 +159,10 @@ impl<'o> Growth<'o> {
             (record.failure.is_some() && decisions != Decisions::default(), "the step failed but decided"),
             (record.failure.is_none() && *close != record.closes, "the record disagrees about closing"),
             (!refused.is_empty(), "a plan with findings is rejected and never becomes a run"),
-            (record.step == 0 && !tolerated.is_empty(), "at admission no item has ended that it could tolerate"),
+            (
+                record.step == 0 && !tolerated.is_empty(),
+                "at admission no item has ended that it could tolerate",
+            ),
             (record.step > 0 && !ordered.is_empty(), "only at admission a pattern can order items"),
             (record.step > 0 && !held.is_empty(), "only at admission a pattern can hold items"),
         ];
@@ -229,7 +235,8 @@ impl<'o> Growth<'o> {
     }
 
     fn extended(&mut self, entry: &Entry, state: Option<&RunState>, findings: &mut Findings) {
-        let EntryBody::RunExtended { items, cause: caused, explanation, plugin, supersedes, .. } = &entry.body
+        let EntryBody::RunExtended { items, cause: caused, explanation, plugin, supersedes, .. } =
+            &entry.body
         else {
             return;
         };
@@ -284,7 +291,8 @@ impl<'o> Growth<'o> {
         if let Some(view) = view {
             let real = cause(&view, &addition.items);
             if *caused != real {
-                let text = |item: &Option<ItemId>| item.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+                let text =
+                    |item: &Option<ItemId>| item.as_ref().map_or("nothing".to_owned(), ToString::to_string);
                 fail(format!("it names {} as the cause, it was {}", text(caused), text(&real)));
             }
         }
@@ -321,6 +329,7 @@ impl<'o> Growth<'o> {
         let Some((seq, component, tolerance)) = next else {
             return fail("no recorded decision tolerates these items here".to_owned());
         };
+        self.tolerated += items.len() as u64;
         if *plugin != component {
             fail(format!("it names component {plugin}, entry seq {seq} is of {component}"));
         }
@@ -352,7 +361,7 @@ impl<'o> Growth<'o> {
     /// Sets the outcome of the checks.
     pub(super) fn finish(mut self, stopped: Option<&str>, findings: &mut Findings) {
         self.settle(findings);
-        let Self { steps, views, read, added, unread, .. } = self;
+        let Self { steps, views, read, added, tolerated, unread, .. } = self;
         if steps == 0 {
             let graph = self.submitted.as_deref().and_then(|submitted| submitted.graph);
             if let Some(graph) = graph {
@@ -375,7 +384,10 @@ impl<'o> Growth<'o> {
             CheckName::Decisions,
             if unread { Check::not_applicable("decisions are missing or damaged") } else { all(read, text) },
         );
-        let text = format!("{added} items were added, each as decided");
+        let text = match tolerated {
+            0 => format!("{added} items were added, each as decided"),
+            _ => format!("{added} items were added and {tolerated} failures tolerated, each as decided"),
+        };
         findings.set(
             CheckName::Growth,
             if unread { Check::not_applicable("decisions are missing or damaged") } else { all(read, text) },
