@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{Deployment, ended, failed, item, submitted};
 use pangolin_core::{
     entry::{EntryBody, FailureClass},
-    ids::{ItemId, QueueName, RunId},
+    ids::{Digest, DispatchId, ItemId, QueueName, RunId},
     plan::{Plan, PlanItem},
     scheduler::{AttemptStatus, QueuePolicy, Scheduler},
     state::{ItemState, RunState},
@@ -274,7 +274,7 @@ proptest! {
     #[test]
     fn hostile_entries_are_refused_or_applied_but_never_panic(
         items in items(),
-        picks in prop::collection::vec((0_u8..9, any::<prop::sample::Index>(), 0_u32..4), 0..60),
+        picks in prop::collection::vec((0_u8..11, any::<prop::sample::Index>(), 0_u32..4), 0..60),
     ) {
         let plan = Plan { id: RunId::new("r").expect("id"), queue: queue(0), items, open_ended: false };
         let first = common::entry(&plan.id, 0, 0, submitted(&plan));
@@ -291,6 +291,11 @@ proptest! {
                 5 => EntryBody::ItemCancelled { item },
                 6 => EntryBody::ItemSkipped { items: names.clone(), cause: item },
                 7 => EntryBody::RunCancelled {},
+                8 | 9 => {
+                    let dispatch = DispatchId::derive("test", &plan.id, &item, attempt.min(2));
+                    let outputs = [(format!("{kind}{attempt}"), Digest::of(b"bytes"))].into();
+                    EntryBody::ItemOutputs { item, attempt, dispatch, part: attempt.saturating_sub(1).into(), outputs }
+                }
                 _ => common::reconciled(item.as_str(), attempt, Status::Cancelled),
             };
             let before = state.clone();

@@ -46,6 +46,7 @@ use pangolin_orchestrator::{
 };
 use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
 use pangolin_ports::{
+    blob_store::BlobStore as _,
     inbox::{Inbox, Message},
     memory::{MemoryBlobStore, MemoryInbox, SystemClock},
     run_store::RunStore,
@@ -53,7 +54,7 @@ use pangolin_ports::{
 use pangolin_store_sqlite::{Options, SqliteRunStore, Synchronous};
 use serde_json::json;
 
-/// Ends every item at once; the item `split` leaves these outputs.
+/// Ends every item at once; the item `split` leaves these outputs and each of its maps a result.
 struct Instantly {
     outputs: BTreeMap<String, Digest>,
 }
@@ -64,7 +65,11 @@ impl Executor for Instantly {
         Ok(None)
     }
     fn start(&self, job: Job, report: Reporter) {
-        let outputs = if job.item.as_str() == "split" { self.outputs.clone() } else { BTreeMap::new() };
+        let outputs = match job.item.as_str() {
+            "split" => self.outputs.clone(),
+            id if id.starts_with("map-") => BTreeMap::from([("result".to_owned(), Digest::of(b"part"))]),
+            _ => BTreeMap::new(),
+        };
         let evidence = Evidence { outputs, ..Evidence::default() };
         let _ = report.send(Report { job, end: AttemptEnd { status: AttemptStatus::Done, evidence } });
     }
@@ -115,10 +120,12 @@ struct Case {
     plan: String,
     outputs: BTreeMap<String, Digest>,
     patterns: Arc<dyn Patterns>,
+    /// What the record refers to and the engine does not store: components, contents of outputs.
+    documents: Vec<Vec<u8>>,
 }
 
 async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, u64) {
-    let Case { shape, items, plan, outputs, patterns } = case;
+    let Case { shape, items, plan, outputs, patterns, documents } = case;
     let file = dir.join(format!("{shape}-{items}-{synchronous:?}.db"));
     let store = Arc::new(SqliteRunStore::open(&file, Options { synchronous, ..Options::default() }).unwrap());
     let blobs = Arc::new(MemoryBlobStore::new());
@@ -164,9 +171,18 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
     let head = store.head(&keys::run_stream(&run)).await.unwrap();
     let records = store.read(&keys::run_stream(&run), 1, 2).await.unwrap();
     let bytes: u64 = records.iter().map(|record| record.bytes.len() as u64).sum();
-    if items <= 1000 && shape != "growth" {
+    if items <= 1000 || shape == "growth" {
+        for bytes in documents {
+            blobs.put(&bytes).await.unwrap();
+        }
         let bundle = export_bundle(&*store, &*blobs, &key, &run).await.unwrap();
-        assert!(verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()] }).intact);
+        let report = verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()] });
+        assert!(report.intact, "{}", report.to_json());
+        if shape == "growth" {
+            // The splitter, its maps and the reduce.
+            let expected = format!("{0} of {0} items final", items + 2);
+            assert!(report.checks.state.detail.ends_with(&expected), "{}", report.to_json());
+        }
     }
     (seconds, head.len, bytes)
 }
@@ -240,13 +256,9 @@ impl Patterns for Timed {
     }
 }
 
-/// Outputs that one ledger entry can name, with room to spare.
-const MAPS_MAX: usize = 500;
-
-/// A run of so many items with the map-reduce pattern: a splitter, its maps, a reduce, and for what one entry cannot hold
-/// items of the plan. The pattern is asked about all of them.
-async fn growth(dir: &Path, items: usize) -> serde_json::Value {
-    let maps = items.min(MAPS_MAX);
+/// A run with the map-reduce pattern: one splitter with so many outputs, a map for each, and a reduce that needs the
+/// results of all.
+async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
     let bytes = pangolin_builtin_plugins::pattern("map-reduce").expect("map-reduce ships");
     let key = CacheKey::load_or_create(&dir.join("key")).unwrap();
     // Compiling is no part of what is measured.
@@ -255,18 +267,22 @@ async fn growth(dir: &Path, items: usize) -> serde_json::Value {
     let pattern = host.load_pattern(bytes).unwrap();
     let timed = Arc::new(Timed { pattern, asked_us: AtomicU64::new(0), steps: AtomicU64::new(0) });
     let template = json!({"executor": "dispatch", "inputs": {}});
-    let mut list = vec![json!({
+    let plan = json!({"id": format!("growth-{maps}"), "queue": "default", "items": [{
         "id": "split", "executor": "dispatch", "depends_on": [], "resourceLocks": [],
         "inputs": {"mapReduce": {"map": template, "reduce": template}},
-    })];
-    list.extend((maps..items).map(|index| {
-        json!({"id": format!("item-{index:06}"), "executor": "dispatch", "inputs": {}, "depends_on": ["split"], "resourceLocks": []})
-    }));
-    let plan = json!({"id": format!("growth-{items}"), "queue": "default", "items": list});
+    }]});
     let outputs: BTreeMap<String, Digest> =
         (0..maps).map(|index| (format!("part-{index:06}"), Digest::of(b"part"))).collect();
-    let case = Case { shape: "growth", items, plan: plan.to_string(), outputs, patterns: timed.clone() };
+    let case = Case {
+        shape: "growth",
+        items: maps,
+        plan: plan.to_string(),
+        outputs,
+        patterns: timed.clone(),
+        documents: vec![bytes.to_vec(), b"part".to_vec()],
+    };
     let (seconds, entries, _) = engine(dir, case, Synchronous::Normal).await;
+    let items = maps + 2;
     let asked = timed.asked_us.load(Ordering::Relaxed) as f64 / 1e6;
     json!({
         "bench": "engine", "shape": "growth", "items": items, "maps": maps, "synchronous": "NORMAL", "concurrency": 64,
@@ -303,6 +319,7 @@ async fn main() {
                 plan: plan(shape, *items),
                 outputs: BTreeMap::new(),
                 patterns: Arc::new(NoPatterns),
+                documents: Vec::new(),
             };
             let (seconds, entries, hop_bytes) = engine(dir.path(), case, mode).await;
             let mut line = json!({

@@ -39,6 +39,33 @@ fn patch_and_output_reach_the_item_that_needs_them_and_the_bundle_closes_over_th
 }
 
 #[test]
+fn an_item_may_leave_more_outputs_than_one_entry_can_name() {
+    let world = World::new();
+    let _daemon = world.serve();
+    world.agent(
+        "make",
+        "mkdir outputs && for n in $(seq 1000 1999); do echo $n > outputs/part-of-the-whole-$n; done",
+    );
+    world.agent("use", "test \"$(cat inputs/last)\" = 1999");
+    let plan = json!({
+        "id": "many", "queue": "default", "items": [
+            {"id": "maker", "executor": "dispatch", "inputs": {"subagent": "make"}, "depends_on": [], "resourceLocks": []},
+            {"id": "user", "executor": "dispatch", "inputs": {"subagent": "use"}, "depends_on": [], "resourceLocks": [],
+             "needs": {"last": {"from": "maker", "select": {"kind": "output", "path": "part-of-the-whole-1999"}}}},
+        ],
+    });
+    world.write("plan.json", plan.to_string());
+    world.run(&["orch", "submit", "plan.json"]).ok();
+    let run = world.finish("many");
+    let outputs = &item(&run, "maker")["attempts"][0]["outputs"];
+    assert_eq!(outputs.as_object().map(serde_json::Map::len), Some(1_000), "{run}");
+    assert_eq!(item(&run, "user")["status"], "done", "{run}");
+    let bundle: Value = serde_json::from_slice(&world.intact_bundle("many")).expect("a bundle is JSON");
+    let entries = bundle["entries"].as_array().expect("entries");
+    assert_eq!(entries.iter().filter(|entry| entry["kind"] == "item.outputs").count(), 2);
+}
+
+#[test]
 fn a_product_that_was_not_made_denies_the_item_that_needs_it() {
     let world = World::new();
     let _daemon = world.serve();
