@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -119,15 +118,10 @@ fn build() -> Result<(), String> {
     fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// The component with the manifest of its folder inside, as `pangolin plugin build` does it for everybody. A plugin
-/// that asks for nothing may do without a manifest.
+/// The component with the manifest of its folder inside, as `pangolin plugin build` does it for everybody.
 fn with_manifest(component: Vec<u8>, folder: &Path, id: &str) -> Result<Vec<u8>, String> {
     let file = folder.join(MANIFEST_FILE);
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(component),
-        Err(error) => return Err(format!("{}: {error}", file.display())),
-    };
+    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     let manifest =
         Manifest::from_toml(&text).map_err(|findings| format!("{}: {findings}", file.display()))?;
     if manifest.id.to_string() != id {
