@@ -73,6 +73,14 @@ macro_rules! text_id {
                 Ok(Self(text))
             }
 
+            /// Whether `text` could be one.
+            ///
+            /// # Errors
+            /// [`IdError`] names what is wrong.
+            pub fn check(text: &str) -> Result<(), IdError> {
+                check_id(text)
+            }
+
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
