@@ -4,7 +4,10 @@ use std::{
     borrow::Cow, error::Error, io::Write as _, path::Path, process::ExitCode, sync::Arc, time::Instant,
 };
 
-use pangolin_core::pattern::{ItemPhase, RunItem, RunView};
+use pangolin_core::{
+    ids::Digest,
+    pattern::{Decisions, ItemPhase, RunItem, RunView},
+};
 use pangolin_pattern_map_reduce::MapReduce;
 use pangolin_pattern_sdk::{
     Phase,
@@ -34,7 +37,11 @@ fn main() -> ExitCode {
             Some(dir) => runtime().and_then(|runtime| runtime.block_on(cold(begun, Path::new(&dir)))),
             None => Err("--cold takes the directory of the cache".into()),
         },
-        _ => runtime().and_then(|runtime| runtime.block_on(measure())),
+        // For a profiler: only the figures whose name contains this.
+        only => {
+            let only = only.map(|only| only.to_string_lossy().into_owned()).unwrap_or_default();
+            runtime().and_then(|runtime| runtime.block_on(measure(&only)))
+        }
     };
     match answer {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,30 +74,51 @@ fn line(shape: &str, figures: Value) -> Result<()> {
     Ok(())
 }
 
-/// Least and median microseconds of something done often.
-struct Times(Vec<f64>);
+/// Microseconds of something done often, ascending.
+struct Times {
+    wall: Vec<f64>,
+    /// Of the processor, this thread only: what the machine's other work changes least. Empty where it is not known.
+    cpu: Vec<f64>,
+}
 
 impl Times {
+    fn of(mut wall: Vec<f64>, mut cpu: Vec<f64>) -> Self {
+        wall.sort_by(f64::total_cmp);
+        cpu.sort_by(f64::total_cmp);
+        Self { wall, cpu }
+    }
+
     fn least(&self) -> f64 {
-        self.0.first().copied().unwrap_or_default()
+        self.wall.first().copied().unwrap_or_default()
     }
 
     fn figures(&self, limit_us: f64) -> Value {
-        let round = |us: f64| (us * 10.0).round() / 10.0;
-        let median = self.0.get(self.0.len() / 2).copied().unwrap_or_default();
-        json!({ "us_min": round(self.least()), "us_median": round(median), "limit_us": limit_us })
+        let round = |us: &f64| (us * 10.0).round() / 10.0;
+        let [(least, median), (cpu_least, cpu_median)] =
+            [&self.wall, &self.cpu].map(|all| (all.first().map(round), all.get(all.len() / 2).map(round)));
+        json!({
+            "us_min": least, "us_median": median, "cpu_us_min": cpu_least, "cpu_us_median": cpu_median,
+            "limit_us": limit_us,
+        })
     }
 }
 
+/// Nanoseconds that this thread was on a processor.
+fn on_cpu() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
 async fn times(rounds: usize, mut what: impl AsyncFnMut() -> Result<()>) -> Result<Times> {
-    let mut all = Vec::with_capacity(rounds);
+    let (mut wall, mut cpu) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for _ in 0..rounds {
+        let before = on_cpu();
         let started = Instant::now();
         what().await?;
-        all.push(started.elapsed().as_secs_f64() * 1e6);
+        wall.push(started.elapsed().as_secs_f64() * 1e6);
+        cpu.extend(before.zip(on_cpu()).map(|(before, after)| after.saturating_sub(before) as f64 / 1e3));
     }
-    all.sort_by(f64::total_cmp);
-    Ok(Times(all))
+    Ok(Times::of(wall, cpu))
 }
 
 fn with(mut figures: Value, more: Value) -> Value {
@@ -101,9 +129,10 @@ fn with(mut figures: Value, more: Value) -> Value {
 }
 
 /// A map over `parts` of which `done` have ended: what the pattern sees next.
-fn mapped(parts: usize, done: usize) -> MockRun {
+fn mapped(parts: usize, done: usize, on_map_failure: &str) -> MockRun {
     let template = json!({ "executor": "dispatch", "inputs": { "subagent": "s" } });
-    let split = json!({ "id": "split", "inputs": { "mapReduce": { "map": template, "reduce": template } } });
+    let split = json!({ "id": "split", "inputs": { "mapReduce": {
+        "map": template, "reduce": template, "onMapFailure": on_map_failure } } });
     let mut run = MockRun::of_items([split]);
     run.plan::<MapReduce>();
     let keys: Vec<String> = (0..parts).map(|number| format!("part-{number:05}.csv")).collect();
@@ -157,6 +186,20 @@ fn view(run: &MockRun) -> Result<Arc<RunView>> {
     }
 }
 
+/// What is compared must do the same.
+fn is_same(
+    native: &std::result::Result<pangolin_pattern_sdk::mock::Record, pangolin_pattern_sdk::Fault>,
+    decisions: &Decisions,
+) -> Result<()> {
+    let native = native.as_ref().map_err(|fault| fault.message.clone())?;
+    let spawned = native.spawned.iter().map(|(item, _)| item);
+    let explained = native.explanations.iter().map(|(item, why)| (item.as_str(), why.as_str()));
+    let is_same = spawned.eq(decisions.spawned.iter().map(|spec| &spec.item))
+        && explained.eq(decisions.explanations.iter().map(|it| (it.item.as_str(), it.why.as_str())))
+        && native.close == decisions.close;
+    if is_same { Ok(()) } else { Err("the component decides other things than the native code".into()) }
+}
+
 /// One step of map-reduce in a cold store, beside the same step natively.
 async fn step(
     shape: &str,
@@ -167,6 +210,7 @@ async fn step(
 ) -> Result<()> {
     let view = view(run)?;
     let outcome = pattern.step(&view).await?;
+    is_same(&run.ask_step::<MapReduce>(Serving::default()).result, &outcome.decisions)?;
     let wasm = times(rounds, async || {
         pattern.step(&view).await?;
         Ok(())
@@ -183,6 +227,7 @@ async fn step(
     let more = json!({
         "items": view.items().len(), "spawned": outcome.decisions.spawned.len(),
         "native_us_min": (native.least() * 10.0).round() / 10.0, "ratio_to_native": ratio,
+        "native_cpu_us_min": native.cpu.first(),
         "fuel": bill.fuel, "host_calls": bill.host_calls, "peak_memory_bytes": bill.peak_memory_bytes,
     });
     line(shape, with(wasm.figures(limit_us), more))
@@ -194,7 +239,7 @@ async fn scan(host: &PluginHost, items: usize, limit_us: f64) -> Result<()> {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/corpus/plugins/pattern/1.0.0-rust-hostile.wasm");
     let limits = Limits { fuel_base: 1 << 40, fuel_max: 1 << 40, ..Limits::pure() };
     let pattern = host.load_pattern_with(&std::fs::read(path)?, limits)?;
-    let run = mapped(items, items / 2);
+    let run = mapped(items, items / 2, "fail");
     let mut view = RunView::clone(&*view(&run)?);
     view.params_json = "count 1024".into();
     let view = Arc::new(view);
@@ -221,14 +266,14 @@ async fn scan(host: &PluginHost, items: usize, limit_us: f64) -> Result<()> {
     line(&format!("scan-every-item-{items}"), with(wasm.figures(limit_us), more))
 }
 
-async fn measure() -> Result<()> {
+async fn measure(only: &str) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("pangolin-bench-plugins-{}", std::process::id()));
-    let answer = figures(&dir).await;
+    let answer = figures(&dir, |shape| shape.contains(only)).await;
     let _ = std::fs::remove_dir_all(&dir);
     answer
 }
 
-async fn figures(dir: &Path) -> Result<()> {
+async fn figures(dir: &Path, wants: impl Fn(&str) -> bool) -> Result<()> {
     let component = shipped("map-reduce")?;
     let host = PluginHost::new(dir, key())?;
     let started = Instant::now();
@@ -236,21 +281,29 @@ async fn figures(dir: &Path) -> Result<()> {
     let compile = json!({ "us": started.elapsed().as_micros(), "component_bytes": component.len() });
     line("compile-in-child", compile)?;
 
-    // A host of its own each time: nothing is warm but the file.
-    let load = times(100, async || {
-        if host.load_pattern(component)?.loaded_from() == LoadedFrom::Cache {
-            Ok(())
-        } else {
-            Err("compiled".into())
+    for id in ["static-dag", "quorum", "pipeline", "map-reduce"] {
+        let shape = format!("load-{id}");
+        if !wants(&shape) {
+            continue;
         }
-    })
-    .await?;
-    let code = std::fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).max();
-    line("load-from-cache", with(load.figures(300.0), json!({ "file_bytes": code })))?;
-    let static_dag = shipped("static-dag")?;
-    host.load_pattern(static_dag)?;
-    let load = times(100, async || host.load_pattern(static_dag).map(|_| ()).map_err(Into::into)).await?;
-    line("load-from-cache-static-dag", load.figures(300.0))?;
+        let component = shipped(id)?;
+        host.load_pattern(component)?;
+        let load = times(ROUNDS, async || {
+            if host.load_pattern(component)?.loaded_from() == LoadedFrom::Cache {
+                Ok(())
+            } else {
+                Err("compiled".into())
+            }
+        })
+        .await?;
+        let name = format!("{}-", Digest::of(component).hex());
+        let file = std::fs::read_dir(dir)?
+            .filter_map(std::result::Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+            .ok_or("the cache has no file")?;
+        let sizes = json!({ "component_bytes": component.len(), "file_bytes": file.metadata()?.len() });
+        line(&shape, with(load.figures(300.0), sizes))?;
+    }
 
     let pooled_options = HostOptions { allocation: Allocation::Pool { calls: 16 }, ..HostOptions::default() };
     let started = Instant::now();
@@ -258,48 +311,66 @@ async fn figures(dir: &Path) -> Result<()> {
     line("create-host-with-pool", json!({ "us": started.elapsed().as_micros() }))?;
     let pooled = pooled_host.load_pattern(component)?;
     for (allocation, pattern) in [("on-demand", &pattern), ("pool", &pooled)] {
-        let instantiate = times(ROUNDS, async || {
-            pattern.instantiate().await?;
-            Ok(())
-        })
-        .await?;
-        line(&format!("instantiate-{allocation}"), instantiate.figures(40.0))?;
-    }
-
-    step("step-100-spawned", &pattern, &mapped(100, 0), ROUNDS, 500.0).await?;
-    step("step-100-spawned-pool", &pooled, &mapped(100, 0), ROUNDS, 500.0).await?;
-    step("step-over-100", &pattern, &mapped(100, 50), ROUNDS, 500.0).await?;
-    let large = mapped(10_000, 5_000);
-    step("step-over-10000", &pattern, &large, ROUNDS, 5_000.0).await?;
-    step("step-over-10000-pool", &pooled, &large, ROUNDS, 5_000.0).await?;
-    step("step-10000-reduce", &pattern, &mapped(10_000, 10_000), 20, 5_000.0).await?;
-    scan(&host, 100, 500.0).await?;
-    scan(&host, 10_000, 5_000.0).await?;
-
-    let adapter = pangolin_builtin_plugins::adapter("claude-code").ok_or("claude-code ships")?;
-    let adapter = host.load_adapter(adapter)?;
-    let task = AdapterTask { prompt: "fix it".into(), workspace: "/w".into(), ..AdapterTask::default() };
-    let prepare =
-        times(ROUNDS, async || adapter.prepare(&task).await.map(|_| ()).map_err(Into::into)).await?;
-    line("adapter-prepare", prepare.figures(1_000.0))?;
-
-    let mut fresh = Vec::new();
-    for _ in 0..20 {
-        let output = std::process::Command::new(std::env::current_exe()?).arg(COLD).arg(dir).output()?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        let shape = format!("instantiate-{allocation}");
+        if wants(&shape) {
+            let instantiate = times(ROUNDS, async || {
+                pattern.instantiate().await?;
+                Ok(())
+            })
+            .await?;
+            line(&shape, instantiate.figures(40.0))?;
         }
-        fresh.push(String::from_utf8(output.stdout)?.trim().parse()?);
     }
-    fresh.sort_by(f64::total_cmp);
-    line("cold-path-fresh-process", Times(fresh).figures(4_000.0))
+
+    for (shape, parts, done, policy, rounds, limit_us) in [
+        ("step-100-spawned", 100, 0, "fail", ROUNDS, 500.0),
+        ("step-over-100", 100, 50, "fail", ROUNDS, 500.0),
+        ("step-over-10000", 10_000, 5_000, "fail", ROUNDS, 5_000.0),
+        ("step-10000-reduce", 10_000, 10_000, "fail", 50, 5_000.0),
+        // Looks at the outputs of every map as well.
+        ("step-10000-reduce-skip", 10_000, 10_000, "skip", 50, 5_000.0),
+    ] {
+        for (suffix, pattern) in [("", &pattern), ("-pool", &pooled)] {
+            let shape = format!("{shape}{suffix}");
+            if wants(&shape) {
+                step(&shape, pattern, &mapped(parts, done, policy), rounds, limit_us).await?;
+            }
+        }
+    }
+    for (items, limit_us) in [(100, 500.0), (10_000, 5_000.0)] {
+        if wants("scan-every-item") {
+            scan(&host, items, limit_us).await?;
+        }
+    }
+
+    if wants("adapter-prepare") {
+        let adapter = pangolin_builtin_plugins::adapter("claude-code").ok_or("claude-code ships")?;
+        let adapter = host.load_adapter(adapter)?;
+        let task = AdapterTask { prompt: "fix it".into(), workspace: "/w".into(), ..AdapterTask::default() };
+        let prepare =
+            times(ROUNDS, async || adapter.prepare(&task).await.map(|_| ()).map_err(Into::into)).await?;
+        line("adapter-prepare", prepare.figures(1_000.0))?;
+    }
+
+    if wants("cold-path-fresh-process") {
+        let mut fresh = Vec::new();
+        for _ in 0..40 {
+            let output = std::process::Command::new(std::env::current_exe()?).arg(COLD).arg(dir).output()?;
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+            }
+            fresh.push(String::from_utf8(output.stdout)?.trim().parse()?);
+        }
+        line("cold-path-fresh-process", Times::of(fresh, Vec::new()).figures(4_000.0))?;
+    }
+    Ok(())
 }
 
 /// Engine, load, link, instantiate and one step over 100 items in a process that did nothing before.
 async fn cold(begun: Instant, dir: &Path) -> Result<()> {
     // Making the view is the caller's work, not the plugin's.
     let prepared = Instant::now();
-    let view = view(&mapped(100, 0))?;
+    let view = view(&mapped(100, 0, "fail"))?;
     let aside = prepared.elapsed();
     let host = PluginHost::new(dir, key())?;
     let pattern = host.load_pattern(shipped("map-reduce")?)?;

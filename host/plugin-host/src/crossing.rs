@@ -121,3 +121,21 @@ impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::ItemBrief {
         self.id.len() + 12
     }
 }
+
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::Phase {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::ItemDetail {
+    fn weight(&self) -> usize {
+        self.brief.weight()
+            + self.state.weight()
+            + self.depends_on.weight()
+            + self.verify_passed.weight()
+            + self.output_keys.weight()
+            + self.failure_reason.weight()
+            + self.failure_message.weight()
+    }
+}

@@ -18,8 +18,11 @@ use wasmtime::component::Resource;
 use crate::{
     bindings::pattern::pangolin::{
         base::types::Refusal,
-        pattern::graph::{Host, HostDecisions, HostItemSpec, HostItemView, HostRunView, ItemBrief, Phase},
+        pattern::graph::{
+            Host, HostDecisions, HostItemSpec, HostItemView, HostRunView, ItemBrief, ItemDetail, Phase,
+        },
     },
+    crossing::Weigh as _,
     failure::{GUEST_TEXT_BYTES, clip},
     limits::Limits,
     state::{CallState, Meter},
@@ -27,6 +30,12 @@ use crate::{
 
 /// Most briefs per page.
 const PAGE_MAX: usize = 1_024;
+
+/// Most phases per page.
+const PHASES_MAX: usize = 1 << 16;
+
+/// Bytes after which a page of details ends.
+const DETAIL_BYTES: usize = 1 << 20;
 
 /// Largest input value of a spawned item, in bytes of JSON.
 const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -69,7 +78,7 @@ pub struct SpecDraft {
     executor: String,
     inputs: BTreeMap<String, String>,
     depends_on: Vec<String>,
-    needs: BTreeMap<String, (String, Option<String>)>,
+    needs: BTreeMap<String, (String, Option<Arc<str>>)>,
     locks: Vec<String>,
     attrs: BTreeMap<String, String>,
     supersedes: Option<String>,
@@ -95,14 +104,6 @@ impl DecisionsDraft {
         self.decisions
     }
 
-    /// The item that a planner amends.
-    fn amend(&self, what: &str, item: &str) -> Result<ItemId, Refusal> {
-        let refuse = |reason: String| Refusal {
-            capability: "amend".into(),
-            subject: clip(item.to_owned(), 256),
-            reason,
-        };
-        if !self.planning {
     fn tolerate(&mut self, items: Vec<String>, why: String) -> Result<(), Refusal> {
         let subject = |id: &str| clip(id.to_owned(), 256);
         let refuse = |subject: String, reason: &str| {
@@ -129,6 +130,14 @@ impl DecisionsDraft {
         Ok(())
     }
 
+    /// The item that a planner amends.
+    fn amend(&self, what: &str, item: &str) -> Result<ItemId, Refusal> {
+        let refuse = |reason: String| Refusal {
+            capability: "amend".into(),
+            subject: clip(item.to_owned(), 256),
+            reason,
+        };
+        if !self.planning {
             return Err(refuse(format!("{what} is for planning only: a run that has started only grows")));
         }
         ItemId::new(item).map_err(|error| refuse(error.to_string()))
@@ -158,12 +167,11 @@ impl SpecDraft {
                 .map_err(|error| refuse(&subject, format!("input {key:?} is not JSON: {error}")))?;
             inputs.insert(key, value);
         }
-        let mut needs = Map::new();
+        let mut needs = Map::with_capacity(self.needs.len());
         for (key, (source, path)) in self.needs {
-            let from = item(&source, "source of a need")?;
-            let select = path
-                .map_or_else(|| json!({ "kind": "patch" }), |path| json!({ "kind": "output", "path": path }));
-            needs.insert(key, json!({ "from": from, "select": select }));
+            ItemId::check(&source)
+                .map_err(|error| refuse(&subject, format!("source of a need {source:?}: {error}")))?;
+            needs.insert(key, need(source, path.as_deref()));
         }
         let depends_on =
             self.depends_on.iter().map(|id| item(id, "dependency")).collect::<Result<Vec<_>, _>>()?;
@@ -189,6 +197,20 @@ impl SpecDraft {
     }
 }
 
+/// A need as in a plan. By hand: an item may have 10,000 of them.
+fn need(source: String, path: Option<&str>) -> Value {
+    let mut select = Map::with_capacity(2);
+    let kind = if path.is_some() { "output" } else { "patch" };
+    select.insert("kind".to_owned(), Value::String(kind.to_owned()));
+    if let Some(path) = path {
+        select.insert("path".to_owned(), Value::String(path.to_owned()));
+    }
+    let mut need = Map::with_capacity(2);
+    need.insert("from".to_owned(), Value::String(source));
+    need.insert("select".to_owned(), Value::Object(select));
+    Value::Object(need)
+}
+
 /// The value of an optional member of an item.
 fn attr(key: &str, text: String) -> Result<Value, String> {
     let parsed = serde_json::from_str(&text);
@@ -202,15 +224,32 @@ fn attr(key: &str, text: String) -> Result<Value, String> {
     parsed.map_err(|error| format!("attribute {key:?} is not JSON: {error}"))
 }
 
-fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
-    let item = view.items().get(usize::try_from(index).ok()?)?;
-    let phase = match item.phase {
+const fn phase(item: &RunItem) -> Phase {
+    match item.phase {
         ItemPhase::Waiting => Phase::Waiting,
         ItemPhase::Active => Phase::Active,
         ItemPhase::Succeeded => Phase::Succeeded,
         ItemPhase::Unsuccessful => Phase::Unsuccessful,
-    };
-    Some(ItemBrief { index, id: item.id().as_str().to_owned(), phase, attempts: item.attempts })
+    }
+}
+
+fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
+    let item = view.items().get(usize::try_from(index).ok()?)?;
+    Some(ItemBrief { index, id: item.id().as_str().to_owned(), phase: phase(item), attempts: item.attempts })
+}
+
+fn detail(view: &RunView, index: u32) -> Option<ItemDetail> {
+    let brief = brief(view, index)?;
+    let item = &view.items()[brief.index as usize];
+    Some(ItemDetail {
+        brief,
+        state: item.state.clone().into_owned(),
+        depends_on: item.depends_on.clone(),
+        verify_passed: item.verify_passed,
+        output_keys: item.output_keys.clone(),
+        failure_reason: item.attrs.get("failure-reason").cloned(),
+        failure_message: item.attrs.get("failure-message").cloned(),
+    })
 }
 
 fn page(offset: u32, limit: u32, most: usize, len: usize) -> std::ops::Range<usize> {
@@ -278,6 +317,51 @@ impl HostRunView for CallState {
         let value: Vec<ItemBrief> =
             view.changed[range].iter().filter_map(|index| brief(view, *index)).collect();
         self.answer(0, value)
+    }
+
+    fn phases(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<Vec<Phase>> {
+        let most = self.probe.page_items.unwrap_or(PHASES_MAX).max(1);
+        let view = &self.table.get(&this)?.view;
+        let range = page(offset, limit, most, view.items().len());
+        let value: Vec<Phase> = view.items()[range].iter().map(phase).collect();
+        self.answer(0, value)
+    }
+
+    fn details(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<Vec<ItemDetail>> {
+        let most = self.probe.page_items.unwrap_or(PAGE_MAX).max(1);
+        let view = &self.table.get(&this)?.view;
+        let mut bytes = 0;
+        let mut value = Vec::new();
+        for index in page(offset, limit, most, view.items().len()) {
+            let Some(detail) = detail(view, u32::try_from(index)?) else { break };
+            bytes += detail.weight();
+            if bytes > DETAIL_BYTES && !value.is_empty() {
+                break;
+            }
+            value.push(detail);
+        }
+        self.answer(0, value)
+    }
+
+    fn find_all(
+        &mut self,
+        this: Resource<ViewHandle>,
+        ids: Vec<String>,
+    ) -> wasmtime::Result<Vec<Option<u32>>> {
+        let weight = ids.iter().map(String::len).sum();
+        let view = &self.table.get(&this)?.view;
+        let value: Vec<Option<u32>> = ids.iter().map(|id| view.find(id)).collect();
+        self.answer(weight, value)
     }
 
     fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
@@ -432,7 +516,26 @@ impl HostItemSpec for CallState {
         source: String,
         path: String,
     ) -> wasmtime::Result<()> {
-        self.spec(&this, key.len() + source.len() + path.len())?.needs.insert(key, (source, Some(path)));
+        self.spec(&this, key.len() + source.len() + path.len())?
+            .needs
+            .insert(key, (source, Some(path.into())));
+        Ok(())
+    }
+
+    fn need_outputs(
+        &mut self,
+        this: Resource<SpecDraft>,
+        path: String,
+        needs: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        // The path counts for every need, as it would one by one.
+        let bytes = needs.iter().map(|(key, source)| key.len() + source.len() + path.len()).sum();
+        let spec = self.spec(&this, bytes)?;
+        let path: Arc<str> = path.into();
+        // Keys in order, the usual case, become a map without a search per key.
+        let mut more: BTreeMap<_, _> =
+            needs.into_iter().map(|(key, source)| (key, (source, Some(Arc::clone(&path))))).collect();
+        spec.needs.append(&mut more);
         Ok(())
     }
 
@@ -498,6 +601,22 @@ impl HostDecisions for CallState {
         let (item, why) = (clip(item, 256), clip(why, GUEST_TEXT_BYTES));
         out.decisions.explanations.push(Explanation { item, why });
         Ok(())
+    }
+
+    fn tolerate(
+        &mut self,
+        this: Resource<DecisionsDraft>,
+        items: Vec<String>,
+        why: String,
+    ) -> wasmtime::Result<Result<(), Refusal>> {
+        let bytes = items.iter().map(String::len).sum::<usize>() + why.len();
+        self.called(bytes)?;
+        if let Some(refusal) = self.forced() {
+            return Ok(Err(refusal));
+        }
+        let out = self.table.get_mut(&this)?;
+        out.meter.take(bytes)?;
+        Ok(out.tolerate(items, why))
     }
 
     fn order_after(
@@ -580,19 +699,3 @@ impl HostDecisions for CallState {
         Ok(())
     }
 }
-    fn tolerate(
-        &mut self,
-        this: Resource<DecisionsDraft>,
-        items: Vec<String>,
-        why: String,
-    ) -> wasmtime::Result<Result<(), Refusal>> {
-        let bytes = items.iter().map(String::len).sum::<usize>() + why.len();
-        self.called(bytes)?;
-        if let Some(refusal) = self.forced() {
-            return Ok(Err(refusal));
-        }
-        let out = self.table.get_mut(&this)?;
-        out.meter.take(bytes)?;
-        Ok(out.tolerate(items, why))
-    }
-

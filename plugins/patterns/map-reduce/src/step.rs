@@ -3,7 +3,7 @@
 //! A step has no memory, and a run of many maps has a step for nearly every one of them. So the outputs of the splitter
 //! are only read when something may be due: at its end, when maps are still to be added, and when no map is open.
 
-use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemBrief, ItemSpec, Phase, Run, bad_config};
+use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemBrief, ItemDetail, ItemSpec, Phase, Run, bad_config};
 use serde_json::Value;
 
 use crate::{
@@ -97,18 +97,22 @@ fn finish(run: &Run<'_>, out: &Decisions<'_>) -> core::result::Result<(), Fault>
     Ok(())
 }
 
-/// The maps of a splitter, from the last to the first.
-fn maps<'r>(run: &Run<'r>, splitter: &Item<'_>) -> impl Iterator<Item = ItemBrief> + use<'r> {
+/// The maps of a splitter that are `wanted`, from the last to the first. Only of those more is asked than their briefs.
+fn maps<'r>(
+    run: &Run<'r>,
+    splitter: &Item<'_>,
+    wanted: impl Fn(&ItemBrief) -> bool,
+) -> impl Iterator<Item = ItemBrief> {
     let (run, splitter) = (*run, splitter.index());
     let belongs = move |index| run.item(index).is_some_and(|item| item.depends_on().contains(&splitter));
     // Maps are behind their splitter.
     let behind = run.items_from_end().take_while(move |brief| brief.index > splitter);
-    behind.filter(move |brief| brief.id.starts_with(MAP) && belongs(brief.index))
+    behind.filter(move |brief| brief.id.starts_with(MAP) && wanted(brief) && belongs(brief.index))
 }
 
 /// Whether a map is open. Looks from the end: maps start in order, so while many are open the last one is.
 fn is_open(run: &Run<'_>, splitter: &Item<'_>) -> bool {
-    run.open() > 0 && maps(run, splitter).any(|map| !map.has_ended())
+    run.open() > 0 && maps(run, splitter, |map| !map.has_ended()).next().is_some()
 }
 
 /// Whether there may be something to add: no maps yet, more maps when few items wait, or the reduce when no map is open.
@@ -116,7 +120,7 @@ fn is_due(run: &Run<'_>, splitter: &Item<'_>) -> bool {
     if run.open() == 0 {
         return true;
     }
-    let Some(last) = maps(run, splitter).next() else { return true };
+    let Some(last) = maps(run, splitter, |_| true).next() else { return true };
     let more_follow = run.item(last.index).is_some_and(|item| item.has_input(MORE));
     if more_follow {
         run.count(Phase::Waiting) < FEW || !is_open(run, splitter)
@@ -163,7 +167,7 @@ fn add_maps(
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
     // More are only of use when the reduce can still come.
-    for map in maps(run, splitter).filter(|map| map.phase == Phase::Unsuccessful) {
+    for map in maps(run, splitter, |map| map.phase == Phase::Unsuccessful) {
         let map = run.expect(map.index)?;
         if config.on_map_failure == OnMapFailure::Fail || map.state() == "cancelled" {
             let left = keys.len() - added;
@@ -206,29 +210,40 @@ fn reduce(
     keys: &[String],
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
-    let mut spec = ItemSpec::from_template(REDUCE, &config.reduce);
-    let (mut worked, mut missing, mut reasons) = (0_usize, Vec::new(), Vec::new());
-    for (position, key) in keys.iter().enumerate() {
-        let id = &map_id(key, position);
-        let Some(map) = run.get(id) else { return Ok(()) };
-        match result(&map, config) {
+    // Everything is asked for in a few calls, as there may be 10,000 maps.
+    let ids: Vec<String> = keys.iter().enumerate().map(|(position, key)| map_id(key, position)).collect();
+    let found: Option<Vec<u32>> = run.find_all(&ids).into_iter().collect();
+    let Some(found) = found else { return Ok(()) };
+    let first = found.iter().copied().min().unwrap_or_default();
+    let phases = run.phases_from(first);
+    // Whether they are done is all that matters when every one of them is and nobody asks for its outputs.
+    let is_plain = config.on_map_failure == OnMapFailure::Fail && !phases.contains(&Phase::Unsuccessful);
+    let details: Vec<ItemDetail> = if is_plain { Vec::new() } else { run.details_from(first).collect() };
+    let (mut parts, mut missing, mut reasons) = (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
+    let mut unsuccessful = Vec::new();
+    for ((key, id), index) in keys.iter().zip(ids).zip(found) {
+        let place = (index - first) as usize;
+        let Some(phase) = phases.get(place).copied() else { return Ok(()) };
+        match result(phase, details.get(place), config) {
             None => return Ok(()),
             Some(Err(cancelled)) => {
                 out.explain(REDUCE, &format!("not added: {cancelled}"));
                 return finish(run, out);
             }
-            Some(Ok(Result::Worked)) => {
-                worked += 1;
-                spec = spec.need_output(&format!("{}-{key}", config.key_prefix), id, &config.output_path);
-            }
+            Some(Ok(Result::Worked)) => parts.push(([&config.key_prefix, "-", key].concat(), id)),
             Some(Ok(Result::DidNot(why))) => {
                 missing.push(Value::String(key.clone()));
                 if reasons.len() < NAMED_MAX {
                     reasons.push(format!("{id} {why}"));
                 }
+                if phase == Phase::Unsuccessful {
+                    unsuccessful.push(id);
+                }
             }
         }
     }
+    let worked = parts.len();
+    let mut spec = ItemSpec::from_template(REDUCE, &config.reduce).need_outputs(&config.output_path, parts);
     let failed = missing.len();
     let more = failed - reasons.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -252,25 +267,35 @@ fn reduce(
     } else {
         spec = spec.tell("missing", missing);
         out.explain(REDUCE, &format!("added over {worked} maps, as onMapFailure is {policy:?}: {failures}"));
+        if !unsuccessful.is_empty() {
+            out.tolerate(&unsuccessful, &format!("onMapFailure is {policy:?}"))?;
+        }
     }
     out.spawn(&if worked == 0 { spec.depend_on(&splitter.id()) } else { spec })?;
     finish(run, out)
 }
 
-/// What became of a map: `None` while it is open, an error when somebody cancelled it.
-fn result(map: &Item<'_>, config: &MapReduceConfig) -> Option<core::result::Result<Result, String>> {
-    match map.phase() {
-        Phase::Waiting | Phase::Active => None,
-        Phase::Unsuccessful if map.state() == "cancelled" => Some(Err(format!("{} was cancelled", map.id()))),
-        Phase::Unsuccessful => Some(Ok(Result::DidNot(map.ending()))),
-        // With `fail` the reduce says itself what it lacks: it names the output and fails the run.
-        Phase::Succeeded
-            if config.on_map_failure == OnMapFailure::Fail || map.has_output(&config.output_path) =>
-        {
-            Some(Ok(Result::Worked))
+/// What became of a map: `None` while it is open, an error when somebody cancelled it. `detail` is there when more counts
+/// than the phase.
+fn result(
+    phase: Phase,
+    detail: Option<&ItemDetail>,
+    config: &MapReduceConfig,
+) -> Option<core::result::Result<Result, String>> {
+    match (phase, detail) {
+        (Phase::Waiting | Phase::Active, _) => None,
+        (Phase::Unsuccessful, Some(map)) if map.state == "cancelled" => {
+            Some(Err(format!("{} was cancelled", map.brief.id)))
         }
-        Phase::Succeeded => {
+        (Phase::Unsuccessful, map) => {
+            Some(Ok(Result::DidNot(map.map(ItemDetail::ending).unwrap_or_default())))
+        }
+        // With `fail` the reduce says itself what it lacks: it names the output and fails the run.
+        (Phase::Succeeded, Some(map))
+            if config.on_map_failure != OnMapFailure::Fail && !map.has_output(&config.output_path) =>
+        {
             Some(Ok(Result::DidNot(format!("is done without output {:?}", config.output_path))))
         }
+        (Phase::Succeeded, _) => Some(Ok(Result::Worked)),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Decisions, Fault, ItemSpec, Pattern, Run, Select,
-    host::{ItemAccess, ItemBrief, Phase, Refusal, Sink, View},
+    host::{ItemAccess, ItemBrief, ItemDetail, Phase, Refusal, Sink, View},
 };
 
 /// Generated from `wit/`.
@@ -11,6 +11,8 @@ pub mod bindings {
     wit_bindgen::generate!({
         path: ["../../../wit/pangolin-base@1.0.0", "../../../wit/pangolin-pattern@1.1.0"],
         world: "pangolin:pattern/pattern-planner",
+        // Lists of text are passed without a copy.
+        ownership: Borrowing { duplicate_if_necessary: false },
         pub_export_macro: true,
         default_bindings_module: "pangolin_pattern_sdk::bindings",
         generate_all,
@@ -38,20 +40,33 @@ fn refusal(from: types::Refusal) -> Refusal {
     Refusal { capability: from.capability, subject: from.subject, reason: from.reason }
 }
 
-fn briefs(page: Vec<graph::ItemBrief>) -> Vec<ItemBrief> {
-    let phase = |phase| match phase {
+fn texts(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+const fn phase(from: graph::Phase) -> Phase {
+    match from {
         graph::Phase::Waiting => Phase::Waiting,
         graph::Phase::Active => Phase::Active,
         graph::Phase::Succeeded => Phase::Succeeded,
         graph::Phase::Unsuccessful => Phase::Unsuccessful,
-    };
-    let brief = |it: graph::ItemBrief| ItemBrief {
-        index: it.index,
-        id: it.id,
-        phase: phase(it.phase),
-        attempts: it.attempts,
-    };
-    page.into_iter().map(brief).collect()
+    }
+}
+
+fn brief(it: graph::ItemBrief) -> ItemBrief {
+    ItemBrief { index: it.index, id: it.id, phase: phase(it.phase), attempts: it.attempts }
+}
+
+fn detail(it: graph::ItemDetail) -> ItemDetail {
+    ItemDetail {
+        brief: brief(it.brief),
+        state: it.state,
+        depends_on: it.depends_on,
+        verify_passed: it.verify_passed,
+        output_keys: it.output_keys,
+        failure_reason: it.failure_reason,
+        failure_message: it.failure_message,
+    }
 }
 
 impl View for Imports<'_> {
@@ -80,11 +95,11 @@ impl View for Imports<'_> {
     }
 
     fn items(&self, offset: u32, limit: u32) -> Vec<ItemBrief> {
-        briefs(self.view.items(offset, limit))
+        self.view.items(offset, limit).into_iter().map(brief).collect()
     }
 
     fn changed(&self, offset: u32, limit: u32) -> Vec<ItemBrief> {
-        briefs(self.view.changed(offset, limit))
+        self.view.changed(offset, limit).into_iter().map(brief).collect()
     }
 
     fn count(&self, phase: Phase) -> u32 {
@@ -96,8 +111,20 @@ impl View for Imports<'_> {
         })
     }
 
+    fn phases(&self, offset: u32, limit: u32) -> Vec<Phase> {
+        self.view.phases(offset, limit).into_iter().map(phase).collect()
+    }
+
+    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail> {
+        self.view.details(offset, limit).into_iter().map(detail).collect()
+    }
+
     fn find(&self, id: &str) -> Option<u32> {
         self.view.find(id)
+    }
+
+    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
+        self.view.find_all(&texts(ids))
     }
 
     fn item(&self, index: u32) -> Option<Box<dyn ItemAccess + '_>> {
@@ -158,10 +185,21 @@ impl Sink for Imports<'_> {
         for id in &spec.depends_on {
             handle.depend_on(id);
         }
-        for (key, (source, select)) in &spec.needs {
+        // Outputs of one path in a row go in one call: an item may need 10,000 of them.
+        let mut needs = spec.needs.iter().peekable();
+        while let Some((key, (source, select))) = needs.next() {
             match select {
                 Select::Patch => handle.need_patch(key, source),
-                Select::Output(path) => handle.need_output(key, source, path),
+                Select::Output(path) => {
+                    let mut row = vec![(key.as_str(), source.as_str())];
+                    while let Some((key, (source, _))) = needs.next_if(|(_, (_, next))| next == select) {
+                        row.push((key, source));
+                    }
+                    match row.as_slice() {
+                        [(key, source)] => handle.need_output(key, source, path),
+                        row => handle.need_outputs(path, row),
+                    }
+                }
             }
         }
         for key in &spec.locks {
@@ -185,6 +223,10 @@ impl Sink for Imports<'_> {
         self.out.explain(item, why);
     }
 
+    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal> {
+        self.out.tolerate(&texts(items), why).map_err(refusal)
+    }
+
     fn order_after(&self, item: &str, after: &str) -> Result<(), Refusal> {
         self.out.order_after(item, after).map_err(refusal)
     }
@@ -198,7 +240,7 @@ impl Sink for Imports<'_> {
     }
 
     fn possible(&self, id: &str, after: &[String], why: &str) {
-        self.out.possible(id, after, why);
+        self.out.possible(id, &texts(after), why);
     }
 }
 
@@ -217,10 +259,6 @@ fn run(entry: Entry, view: &WitRunView, out: &WitDecisions) -> Result<(), WitFau
 /// Runs a step on the component's imports. Called by [`crate::export_pattern!`].
 ///
 /// # Errors
-    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal> {
-        self.out.tolerate(items, why).map_err(refusal)
-    }
-
 /// The pattern's fault.
 pub fn run_step<P: Pattern>(view: &WitRunView, out: &WitDecisions) -> Result<(), WitFault> {
     run(P::step, view, out)

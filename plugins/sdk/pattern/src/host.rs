@@ -55,6 +55,33 @@ impl ItemBrief {
     }
 }
 
+/// What a host says of one item in a listing with all that most patterns look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemDetail {
+    /// As in any listing.
+    pub brief: ItemBrief,
+    /// Exact state, an open vocabulary: treat what you do not know by the phase in `brief`.
+    pub state: String,
+    /// Positions of what it depends on; needs count.
+    pub depends_on: Vec<u32>,
+    /// Verdict of self-verify, when it ran.
+    pub verify_passed: Option<bool>,
+    /// Paths of its outputs, ascending.
+    pub output_keys: Vec<String>,
+    /// Why it failed, as a code.
+    pub failure_reason: Option<String>,
+    /// Why it failed, in words.
+    pub failure_message: Option<String>,
+}
+
+impl ItemDetail {
+    /// Whether it has this output.
+    #[must_use]
+    pub fn has_output(&self, path: &str) -> bool {
+        self.output_keys.iter().any(|key| key == path)
+    }
+}
+
 /// The host said no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -119,7 +146,10 @@ pub trait View {
     fn items(&self, offset: u32, limit: u32) -> Vec<ItemBrief>;
     fn changed(&self, offset: u32, limit: u32) -> Vec<ItemBrief>;
     fn count(&self, phase: Phase) -> u32;
+    fn phases(&self, offset: u32, limit: u32) -> Vec<Phase>;
+    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail>;
     fn find(&self, id: &str) -> Option<u32>;
+    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>>;
     fn item(&self, index: u32) -> Option<Box<dyn ItemAccess + '_>>;
     fn attr(&self, key: &str) -> Option<String>;
 }
@@ -149,6 +179,11 @@ pub trait Sink {
     fn close(&self);
     /// Audit text.
     fn explain(&self, item: &str, why: &str);
+    /// The outcome of the run is judged without these items, which ended without success.
+    ///
+    /// # Errors
+    /// The host refuses ids that are not ids, an empty reason, and everything while planning.
+    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal>;
     /// While planning: `item` waits for `after`.
     ///
     /// # Errors
@@ -164,8 +199,3 @@ pub trait Sink {
     /// While planning: an item that may be added later.
     fn possible(&self, id: &str, after: &[String], why: &str);
 }
-    /// The outcome of the run is judged without these items, which ended without success.
-    ///
-    /// # Errors
-    /// The host refuses ids that are not ids, an empty reason, and everything while planning.
-    fn tolerate(&self, items: &[String], why: &str) -> Result<(), Refusal>;

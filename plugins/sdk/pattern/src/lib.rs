@@ -54,7 +54,7 @@ pub use guest::{
 pub use {
     config::{Config, Finding, bad_config},
     decisions::Decisions,
-    host::{Fault, ItemBrief, Phase, Refusal, fault},
+    host::{Fault, ItemBrief, ItemDetail, Phase, Refusal, fault},
     ids::{ID_BYTES_MAX, copy_id, fix_id, generation, id_problem},
     run::{Item, Run},
     spec::{ItemSpec, Select, SpawnTemplate},

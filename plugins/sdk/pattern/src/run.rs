@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Config, Finding,
-    host::{Fault, ItemAccess, ItemBrief, Phase, View, fault},
+    host::{Fault, ItemAccess, ItemBrief, ItemDetail, Phase, View, fault},
 };
 
 /// Items per page.
@@ -101,6 +101,32 @@ impl<'a> Run<'a> {
         .flatten()
     }
 
+    /// Phases of the items from position `first` on, in index order. One byte per item: the cheapest way to look at
+    /// all of them.
+    #[must_use]
+    pub fn phases_from(&self, first: u32) -> Vec<Phase> {
+        let (mut all, len) = (Vec::new(), self.len());
+        loop {
+            let offset = first.saturating_add(count(&all));
+            let page = self.view.phases(offset, len.saturating_sub(offset));
+            if page.is_empty() {
+                return all;
+            }
+            if all.is_empty() {
+                all = page;
+            } else {
+                all.extend(page);
+            }
+        }
+    }
+
+    /// The items from position `first` on with all that is mostly asked of them, in index order: a page of them is
+    /// one call of the host, where [`item`](Self::item) needs several per item.
+    pub fn details_from(&self, first: u32) -> impl Iterator<Item = ItemDetail> + use<'a> {
+        let view = self.view;
+        pages(move |offset| view.details(first.saturating_add(offset), PAGE))
+    }
+
     /// What changed since the previous step, in index order. Holds everything that ended, and may hold items that only
     /// moved on or were added.
     pub fn changed(&self) -> impl Iterator<Item = ItemBrief> + use<'a> {
@@ -131,11 +157,17 @@ impl<'a> Run<'a> {
         self.view.find(id)
     }
 
+    /// [`find`](Self::find) for every id, in their order.
+    #[must_use]
+    pub fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
+        self.view.find_all(ids)
+    }
+
     /// An item by its position.
     #[must_use]
     pub fn item(&self, index: u32) -> Option<Item<'a>> {
         let access = self.view.item(index)?;
-        Some(Item { view: self.view, index, access, brief: OnceCell::new() })
+        Some(Item { view: self.view, index, access, phase: OnceCell::new() })
     }
 
     /// An item by its id.
@@ -165,11 +197,11 @@ impl<'a> Run<'a> {
     }
 }
 
-fn count(page: &[ItemBrief]) -> u32 {
+fn count<T>(page: &[T]) -> u32 {
     u32::try_from(page.len()).unwrap_or(u32::MAX)
 }
 
-fn pages(mut fetch: impl FnMut(u32) -> Vec<ItemBrief>) -> impl Iterator<Item = ItemBrief> {
+fn pages<T>(mut fetch: impl FnMut(u32) -> Vec<T>) -> impl Iterator<Item = T> {
     let mut offset = 0;
     std::iter::from_fn(move || {
         let page = fetch(offset);
@@ -184,7 +216,7 @@ pub struct Item<'a> {
     view: &'a dyn View,
     index: u32,
     access: Box<dyn ItemAccess + 'a>,
-    brief: OnceCell<Option<ItemBrief>>,
+    phase: OnceCell<Option<Phase>>,
 }
 
 impl Item<'_> {
@@ -209,8 +241,8 @@ impl Item<'_> {
     /// Coarse state.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        let brief = self.brief.get_or_init(|| self.view.items(self.index, 1).into_iter().next());
-        brief.as_ref().map_or(Phase::Waiting, |brief| brief.phase)
+        let phase = self.phase.get_or_init(|| self.view.phases(self.index, 1).first().copied());
+        phase.unwrap_or(Phase::Waiting)
     }
 
     /// Name of its executor.
@@ -308,14 +340,27 @@ impl Item<'_> {
     /// How it ended, in words for people: `failed (tests: 3 of 10 failed)`.
     #[must_use]
     pub fn ending(&self) -> String {
-        let state = self.state();
-        match self.attr("failure-message").or_else(|| self.attr("failure-reason")) {
-            Some(why) => format!("{state} ({})", clip(&why)),
-            None if state == "done" && self.verify_passed() == Some(false) => {
-                "done, but its verify did not pass".into()
-            }
-            None => state,
+        let why = self.attr("failure-message").or_else(|| self.attr("failure-reason"));
+        ending(self.state(), why.as_deref(), || self.verify_passed())
+    }
+}
+
+impl ItemDetail {
+    /// How it ended, in words for people, like [`Item::ending`].
+    #[must_use]
+    pub fn ending(&self) -> String {
+        let why = self.failure_message.as_deref().or(self.failure_reason.as_deref());
+        ending(self.state.clone(), why, || self.verify_passed)
+    }
+}
+
+fn ending(state: String, why: Option<&str>, verify_passed: impl Fn() -> Option<bool>) -> String {
+    match why {
+        Some(why) => format!("{state} ({})", clip(why)),
+        None if state == "done" && verify_passed() == Some(false) => {
+            "done, but its verify did not pass".into()
         }
+        None => state,
     }
 }
 

@@ -212,6 +212,17 @@ impl ItemSpec {
         self
     }
 
+    /// [`need_output`](Self::need_output) for many items that have the same output: pairs of key and source. For an item
+    /// that puts the products of thousands together.
+    #[must_use]
+    pub fn need_outputs(mut self, path: &str, needs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let path: Rc<str> = path.into();
+        let more = needs.into_iter().map(|(key, source)| (key, (source, Select::Output(Rc::clone(&path)))));
+        // Made in one go from what is mostly sorted already, instead of with a search per key.
+        self.needs.append(&mut more.collect());
+        self
+    }
+
     /// Takes an exclusive lock while it runs.
     #[must_use]
     pub fn lock(mut self, key: &str) -> Self {
@@ -251,13 +262,7 @@ impl ItemSpec {
             self.locks.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
         );
         if !self.needs.is_empty() {
-            let needs = self.needs.iter().map(|(key, (from, select))| {
-                let select = match select {
-                    Select::Patch => serde_json::json!({"kind": "patch"}),
-                    Select::Output(path) => serde_json::json!({"kind": "output", "path": **path}),
-                };
-                (key.clone(), serde_json::json!({"from": from, "select": select}))
-            });
+            let needs = self.needs.iter().map(|(key, (from, select))| (key.clone(), need(from, select)));
             item.insert("needs".into(), needs.collect::<Map<_, _>>().into());
         }
         item.extend(json(&self.attrs));
@@ -269,4 +274,17 @@ impl ItemSpec {
     pub fn superseded(&self) -> Option<&str> {
         self.supersedes.as_deref()
     }
+}
+
+/// A need as in a plan.
+fn need(from: &str, select: &Select) -> Value {
+    let (kind, path) = match select {
+        Select::Patch => ("patch", None),
+        Select::Output(path) => ("output", Some(&**path)),
+    };
+    let kind = [("kind".to_owned(), Value::from(kind))].into_iter();
+    let select: Map<_, _> = kind.chain(path.map(|path| ("path".to_owned(), path.into()))).collect();
+    Value::Object(
+        [("from".to_owned(), from.into()), ("select".to_owned(), select.into())].into_iter().collect(),
+    )
 }

@@ -284,3 +284,79 @@ fn the_end_is_near() {
         assert_eq!(call.result.expect("no fault").explanations[0].1, "i2499");
     }
 }
+
+/// Says what the bulk calls and the handles of single items tell differently.
+struct Bulk;
+
+impl Pattern for Bulk {
+    fn step(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
+        let briefs: Vec<_> = run.items().collect();
+        for first in 0..=run.len() {
+            let phases: Vec<Phase> = briefs[first as usize..].iter().map(|brief| brief.phase).collect();
+            let details: Vec<_> = run.details_from(first).collect();
+            let listed: Vec<_> = details.iter().map(|detail| detail.brief.clone()).collect();
+            if run.phases_from(first) != phases || listed != briefs[first as usize..] {
+                out.explain("from", &first.to_string());
+            }
+            for detail in details {
+                let item = run.expect(detail.brief.index)?;
+                let is_same = detail.state == item.state()
+                    && detail.brief.phase == item.phase()
+                    && detail.depends_on == item.depends_on()
+                    && detail.verify_passed == item.verify_passed()
+                    && detail.output_keys == item.output_keys()
+                    && detail.failure_reason == item.attr("failure-reason")
+                    && detail.failure_message == item.attr("failure-message")
+                    && detail.has_output("x") == item.has_output("x")
+                    && detail.ending() == item.ending();
+                if !is_same {
+                    out.explain(&detail.brief.id, "differs");
+                }
+            }
+        }
+        let mut ids: Vec<String> = briefs.iter().rev().map(|brief| brief.id.clone()).collect();
+        ids.insert(1, "nobody".into());
+        let one_by_one: Vec<Option<u32>> = ids.iter().map(|id| run.find(id)).collect();
+        if run.find_all(&ids) != one_by_one {
+            out.explain("find-all", "differs");
+        }
+        out.explain("seen", &format!("{} items", briefs.len()));
+        Ok(())
+    }
+}
+
+#[test]
+fn bulk_calls_tell_what_single_ones_do() {
+    let mut run = MockRun::of_items(["a", "b", "c", "d", "e"].map(|id| json!({ "id": id })));
+    run.end_item("a", &Outcome::green().outputs(["x", "y"]));
+    run.end_item("b", &Outcome::red());
+    run.end_item("c", &Outcome::failed("no room"));
+    run.end_item("d", &Outcome::cancelled());
+    for page in [0, 1, 2, 7] {
+        for strange in [false, true] {
+            let call = run.ask_step::<Bulk>(Serving { page, strange, ..Serving::default() });
+            assert_eq!(
+                call.result.unwrap().explanations,
+                [("seen".into(), "5 items".into())],
+                "pages of {page}"
+            );
+        }
+    }
+}
+
+#[test]
+fn needs_of_many_outputs_are_needs_one_by_one() {
+    let pairs = [("b", "two"), ("a", "one"), ("c", "three"), ("a", "other")];
+    let spec = || ItemSpec::new("sum", "dispatch").need_patch("b", "before").need_output("z", "late", "file");
+    let single = pairs.iter().fold(spec(), |spec, (key, source)| spec.need_output(key, source, "result"));
+    let many = spec().need_outputs("result", pairs.map(|(key, source)| (key.to_owned(), source.to_owned())));
+    assert_eq!(many, single);
+    assert_eq!(
+        many.to_plan_item()["needs"]["b"],
+        json!({ "from": "two", "select": { "kind": "output", "path": "result" } })
+    );
+    assert_eq!(
+        ItemSpec::new("i", "dispatch").need_patch("p", "s").to_plan_item()["needs"]["p"]["select"],
+        json!({ "kind": "patch" })
+    );
+}

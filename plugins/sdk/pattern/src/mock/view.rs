@@ -5,10 +5,16 @@ use std::cell::Cell;
 use serde_json::Value;
 
 use super::{MockItem, MockRun, Serving, State};
-use crate::host::{ItemAccess, ItemBrief, Phase, View};
+use crate::host::{ItemAccess, ItemBrief, ItemDetail, Phase, View};
 
 /// Most briefs per page, as the contract says.
 const PAGE_MAX: u32 = 1_024;
+
+/// Most phases per page, as the contract says.
+const PHASES_MAX: u32 = 1 << 16;
+
+/// Bytes after which a page of details ends, as the contract says.
+const DETAIL_BYTES: usize = 1 << 20;
 
 pub(super) struct Served<'a> {
     run: &'a MockRun,
@@ -31,8 +37,12 @@ impl<'a> Served<'a> {
     }
 
     fn page(&self, offset: u32, limit: u32, len: usize) -> std::ops::Range<usize> {
+        self.page_of(offset, limit, PAGE_MAX, len)
+    }
+
+    fn page_of(&self, offset: u32, limit: u32, most: u32, len: usize) -> std::ops::Range<usize> {
         self.called();
-        let most = if self.serving.page == 0 { PAGE_MAX } else { self.serving.page };
+        let most = if self.serving.page == 0 { most } else { self.serving.page };
         let start = (offset as usize).min(len);
         start..(start + limit.min(most) as usize).min(len)
     }
@@ -41,6 +51,20 @@ impl<'a> Served<'a> {
         let item = &self.run.items[index as usize];
         let attempts = u32::from(!matches!(item.state, State::Pending | State::Ready | State::Skipped));
         ItemBrief { index, id: item.id.clone(), phase: item.state.phase(), attempts }
+    }
+
+    /// What the handle would answer.
+    fn detail(&self, index: u32) -> ItemDetail {
+        let handle = Handle { served: self, item: &self.run.items[index as usize] };
+        ItemDetail {
+            brief: self.brief(index),
+            state: handle.shown_state(),
+            depends_on: handle.item.depends_on.clone(),
+            verify_passed: handle.item.verify,
+            output_keys: handle.item.outputs.clone(),
+            failure_reason: handle.shown_attr("failure-reason"),
+            failure_message: handle.shown_attr("failure-message"),
+        }
     }
 }
 
@@ -90,9 +114,33 @@ impl View for Served<'_> {
         self.run.counts[phase as usize]
     }
 
+    fn phases(&self, offset: u32, limit: u32) -> Vec<Phase> {
+        let range = self.page_of(offset, limit, PHASES_MAX, self.run.items.len());
+        self.run.items[range].iter().map(|item| item.state.phase()).collect()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "positions of a test's items")]
+    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail> {
+        let mut bytes = 0;
+        self.page(offset, limit, self.run.items.len())
+            .map(|index| self.detail(index as u32))
+            .take_while(|detail| {
+                let is_first = bytes == 0;
+                bytes +=
+                    detail.brief.id.len() + detail.output_keys.iter().map(String::len).sum::<usize>() + 64;
+                is_first || bytes <= DETAIL_BYTES
+            })
+            .collect()
+    }
+
     fn find(&self, id: &str) -> Option<u32> {
         self.called();
         self.run.index.get(id).copied()
+    }
+
+    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
+        self.called();
+        ids.iter().map(|id| self.run.index.get(id).copied()).collect()
     }
 
     fn item(&self, index: u32) -> Option<Box<dyn ItemAccess + '_>> {
@@ -116,6 +164,21 @@ struct Handle<'a> {
     item: &'a MockItem,
 }
 
+impl Handle<'_> {
+    fn shown_state(&self) -> String {
+        let is_known = matches!(self.item.state, State::Done | State::Cancelled);
+        let is_strange = self.served.serving.strange && !is_known;
+        if is_strange { "of-a-later-version" } else { self.item.state.name() }.to_owned()
+    }
+
+    fn shown_attr(&self, key: &str) -> Option<String> {
+        if self.served.serving.strange && key == "failure-reason" {
+            return Some("of-a-later-version".into());
+        }
+        self.item.attrs.get(key).cloned()
+    }
+}
+
 impl ItemAccess for Handle<'_> {
     fn id(&self) -> String {
         self.served.called();
@@ -124,9 +187,7 @@ impl ItemAccess for Handle<'_> {
 
     fn state(&self) -> String {
         self.served.called();
-        let is_known = matches!(self.item.state, State::Done | State::Cancelled);
-        let is_strange = self.served.serving.strange && !is_known;
-        if is_strange { "of-a-later-version" } else { self.item.state.name() }.to_owned()
+        self.shown_state()
     }
 
     fn executor(&self) -> String {
@@ -165,9 +226,6 @@ impl ItemAccess for Handle<'_> {
 
     fn attr(&self, key: &str) -> Option<String> {
         self.served.called();
-        if self.served.serving.strange && key == "failure-reason" {
-            return Some("of-a-later-version".into());
-        }
-        self.item.attrs.get(key).cloned()
+        self.shown_attr(key)
     }
 }
