@@ -30,6 +30,9 @@ const RESTART_VARIABLE: &str = "PANGOLIN_TEST_DOCKERD_RESTART";
 /// Set when the tools of all plugin languages are there: then a test that misses one fails instead of being skipped.
 const LANGUAGES_VARIABLE: &str = "PANGOLIN_REQUIRE_LANGS";
 
+/// Set when a Docker engine answers: then a test that misses it fails instead of being skipped.
+const DOCKER_VARIABLE: &str = "PANGOLIN_REQUIRE_DOCKER";
+
 /// How a step ended.
 enum Outcome {
     Passed,
@@ -121,7 +124,7 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             has_languages = impossible.is_empty();
             Ok(if has_languages { Outcome::Passed } else { Outcome::Skipped(impossible.join("; ")) })
         });
-        let mut engine = None;
+        let (mut engine, mut has_engine) = (None, true);
         report.step("docker engine", || {
             Ok(match docker::start_engine(workspace)? {
                 Engine::Running => Outcome::Passed,
@@ -130,12 +133,14 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
                     Outcome::Passed
                 }
                 Engine::Unavailable(why) => {
+                    has_engine = false;
                     Outcome::Skipped(format!("{why}; container tests cannot run here"))
                 }
             })
         });
         let restart = engine.as_ref().map(|daemon| daemon.restart_script());
-        tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), has_languages, &mut report);
+        let required = [(has_languages, LANGUAGES_VARIABLE), (has_engine, DOCKER_VARIABLE)];
+        tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), &required, &mut report);
         if let Some(engine) = engine {
             report.step("docker engine stops", || engine.stop().map(|()| Outcome::Passed));
         }
@@ -193,7 +198,7 @@ fn tests(
     binaries: &Binaries,
     claude: Option<&PathBuf>,
     restart: Option<&str>,
-    has_languages: bool,
+    required: &[(bool, &str)],
     report: &mut Report,
 ) {
     let cargo = |args: &[&str]| {
@@ -205,9 +210,7 @@ fn tests(
         if let Some(restart) = restart {
             cargo.env(RESTART_VARIABLE, restart);
         }
-        if has_languages {
-            cargo.env(LANGUAGES_VARIABLE, "1");
-        }
+        cargo.envs(required.iter().filter(|(there, _)| *there).map(|(_, variable)| (variable, "1")));
         cargo
     };
     // Cargo itself looks for subcommands in its own bin directory too, so ask it and not PATH.

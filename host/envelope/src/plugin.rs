@@ -288,4 +288,7 @@ pub struct PluginFailure {
     pub code: String,
     /// What, the limit, the next step.
     pub message: String,
+    /// Whether the same work may go well another time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retryable: bool,
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pangolin_core::ids::Digest;
-use pangolin_envelope::plugin::{BlockGrant, PluginEvidence, PluginFailure};
+use pangolin_envelope::plugin::{BlockGrant, PluginEvidence};
 use serde_json::Value;
 use wasmtime::component::{Component, HasSelf, Linker, Resource};
 
@@ -261,7 +261,7 @@ fn limits(call: &BlockCall) -> Limits {
 /// The record of a block that did not get to run.
 fn failed(call: &BlockCall, digest: Digest, failure: &Failure) -> PluginEvidence {
     let mut evidence = blank(call, digest);
-    evidence.failure = Some(PluginFailure { code: failure.code().to_owned(), message: failure.to_string() });
+    evidence.failure = Some(failure.record());
     evidence
 }
 

@@ -8,8 +8,8 @@ use std::{
 
 use pangolin_core::ids::Digest;
 use pangolin_envelope::plugin::{
-    BlockArtifact, BlockBill, BlockDenial, BlockLimits, Contact, PluginEvidence, PluginFailure, ProgramRun,
-    RECORDS_MAX, Verdict,
+    BlockArtifact, BlockBill, BlockDenial, BlockLimits, Contact, PluginEvidence, ProgramRun, RECORDS_MAX,
+    Verdict,
 };
 use serde_json::Value;
 
@@ -285,8 +285,7 @@ impl BlockState {
             read_bytes: self.read_bytes,
             host_calls: record.bill.host_calls,
         };
-        evidence.failure = failure
-            .map(|failure| PluginFailure { code: failure.code().to_owned(), message: failure.to_string() });
+        evidence.failure = failure.map(crate::failure::Failure::record);
         (evidence, self.world)
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a plugin: a closed vocabulary, each with its number and the next step.
 
 use pangolin_core::ids::Digest;
+use pangolin_envelope::plugin::PluginFailure;
 use thiserror::Error;
 
 use crate::call::CallRecord;
@@ -270,6 +271,13 @@ impl Failure {
             Self::HostError { .. } => "host-error",
             Self::HostBusy { .. } => "host-busy",
         }
+    }
+
+    /// What a worker's result says about it.
+    #[must_use]
+    pub fn record(&self) -> PluginFailure {
+        let (code, message) = (self.code().to_owned(), self.to_string());
+        PluginFailure { code, message, retryable: self.is_retryable() }
     }
 
     /// Whether the same call may work later. Everything else is deterministic.

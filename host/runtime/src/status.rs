@@ -167,6 +167,7 @@ fn attempt_view(state: &RunState, item: CoreItem<'_>, attempt: &Attempt) -> Atte
         manifest_ref: attempt.manifest,
         patch: evidence.patch,
         outputs: evidence.outputs,
+        block_artifacts: evidence.block_artifacts,
         usage: evidence.usage,
         isolation: evidence.isolation,
         events: evidence.events,

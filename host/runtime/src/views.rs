@@ -143,6 +143,9 @@ pub struct AttemptView {
     /// Outputs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub outputs: BTreeMap<String, Digest>,
+    /// List of the artifacts of plugin blocks, when there are any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub block_artifacts: Option<Digest>,
     /// Usage.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub usage: Option<Usage>,

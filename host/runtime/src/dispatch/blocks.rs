@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pangolin_core::ids::Digest;
-use pangolin_envelope::plugin::StagedPlugin;
+use pangolin_core::{entry::FailureClass, ids::Digest};
+use pangolin_envelope::{
+    pipeline::{Block, OnFailure, PipelineSpec},
+    plugin::{PluginFailure, StagedPlugin},
+    result::WorkerResult,
+};
 use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_host::BlockCode;
 use pangolin_ports::blob_store::BlobStore;
@@ -24,13 +28,15 @@ pub struct BlockPin {
 }
 
 /// Compiles off the async threads; from the cache after the first time.
-async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, String> {
+async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
     let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
     let compiled = tokio::task::spawn_blocking(move || host.block_code(&bytes)).await;
     let named = |message: String| format!("block plugin {:?}: {message}", plugin.id);
     match compiled {
-        Ok(code) => code.map_err(|error| named(causes(&error))),
-        Err(error) => Err(named(error.to_string())),
+        Ok(Ok(code)) => Ok(code),
+        Ok(Err(error)) if error.failure.is_retryable() => Err(Unstaged::Later(named(causes(&error)))),
+        Ok(Err(error)) => Err(Unstaged::Refused(named(causes(&error)))),
+        Err(error) => Err(Unstaged::Later(named(error.to_string()))),
     }
 }
 
@@ -46,7 +52,7 @@ pub(super) async fn pin(
     let mut pins = Vec::with_capacity(ids.len());
     for id in ids {
         let plugin = plugins.block(id).map_err(|error| causes(&error))?;
-        compile(plugins, &plugin).await?;
+        compile(plugins, &plugin).await.map_err(Unstaged::message)?;
         blobs.put(&plugin.bytes).await.map_err(|error| causes(&error))?;
         pins.push(BlockPin {
             name: plugin.id.clone(),
@@ -63,6 +69,35 @@ pub(super) enum Unstaged {
     Refused(String),
     /// May work later.
     Later(String),
+}
+
+impl Unstaged {
+    fn message(self) -> String {
+        match self {
+            Self::Refused(message) | Self::Later(message) => message,
+        }
+    }
+}
+
+/// The failure of a plugin that ended a pipeline, when one did.
+pub(super) fn ended_by<'r>(pipeline: &PipelineSpec, result: &'r WorkerResult) -> Option<&'r PluginFailure> {
+    let last = result.blocks.last()?;
+    let block = pipeline.blocks.get(usize::try_from(last.ordinal).ok()?)?;
+    match block {
+        Block::Plugin { on_failure: OnFailure::Closed, .. } => last.plugin.as_ref()?.failure.as_ref(),
+        _ => None,
+    }
+}
+
+/// Whether another attempt makes sense after a plugin failed. Limits, panics and broken contracts come again; a machine
+/// that is too busy or too slow may be faster next time.
+pub(super) fn failure_class(failure: &PluginFailure) -> FailureClass {
+    match failure.code.as_str() {
+        "host-busy" | "host-error" => FailureClass::Infrastructure,
+        "deadline" => FailureClass::Timeout,
+        _ if failure.retryable => FailureClass::Work,
+        _ => FailureClass::Invalid,
+    }
 }
 
 /// Stages the plugins of an attempt: stores their native code, and answers what the envelope says about them.
@@ -83,7 +118,7 @@ pub(super) async fn stage(
                 pin.name, pin.digest, plugin.digest
             )));
         }
-        let code = compile(plugins, &plugin).await.map_err(Unstaged::Refused)?;
+        let code = compile(plugins, &plugin).await?;
         let digest = blobs.put(&code.code).await.map_err(|error| Unstaged::Later(causes(&error)))?;
         staged.insert(
             pin.name.clone(),

@@ -4,8 +4,9 @@
 use std::{fs, io::Read as _, path::Path};
 
 use pangolin_core::{
+    artifacts::{ARTIFACT_LIST_VERSION, ArtifactList, SealedArtifact},
     entry::{Evidence, Failure, FailureClass, FailureReason, IsolationUsed, Usage, UsageQuality},
-    ids::Digest,
+    ids::{Digest, DispatchId},
     manifest::DispatchManifest,
     outputs::{OUTPUT_PATH_BYTES_MAX, OUTPUTS_MAX},
     scheduler::{AttemptEnd, AttemptStatus},
@@ -26,7 +27,7 @@ use pangolin_ports::{
 };
 use serde_json::json;
 
-use super::{executor::DispatchExecutor, stage::Layout};
+use super::{blocks, executor::DispatchExecutor, stage::Layout};
 use crate::{patch, registry::SubagentDoc};
 
 /// Name of the worker's bounded stdout in the result directory, written by the backend.
@@ -219,9 +220,10 @@ impl DispatchExecutor {
             }
             evidence.outputs.insert(output.path.clone(), digest);
         }
-        for (ordinal, artifact) in artifacts(result) {
+        let list = artifact_list(ended.manifest.dispatch.clone(), result);
+        for artifact in &list.artifacts {
             let path = ended.layout.result().join(ARTIFACTS_DIR).join(artifact.digest.hex());
-            let named = || format!("artifact {:?} of block {ordinal}", artifact.path);
+            let named = || format!("artifact {:?} of block {}", artifact.path, artifact.block);
             if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
                 return Ok(Some(format!("{} is missing", named())));
             }
@@ -229,6 +231,10 @@ impl DispatchExecutor {
             if digest != artifact.digest {
                 return Ok(Some(format!("{} was changed after the worker sealed it", named())));
             }
+        }
+        if !list.artifacts.is_empty() {
+            let bytes = pangolin_audit::canon::to_vec(&list).map_err(|error| causes(&error))?;
+            evidence.block_artifacts = Some(blobs.put(&bytes).await.map_err(|error| causes(&error))?);
         }
         Ok(None)
     }
@@ -254,7 +260,7 @@ impl DispatchExecutor {
                 found.push(format!("{OUTPUTS_DIR}/{path}"));
             }
         }
-        for (ordinal, artifact) in artifacts(result) {
+        for artifact in artifact_list(ended.manifest.dispatch.clone(), result).artifacts {
             let bytes = match self.parts.blobs.get(&artifact.digest, PRODUCT_BYTES_MAX).await {
                 Ok(bytes) => bytes,
                 // It was altered and not stored; the attempt fails for that.
@@ -262,7 +268,7 @@ impl DispatchExecutor {
                 Err(error) => return Err(causes(&error)),
             };
             if holds(&bytes) {
-                found.push(format!("{ARTIFACTS_DIR}/{ordinal}/{}", artifact.path));
+                found.push(format!("{ARTIFACTS_DIR}/{}/{}", artifact.block, artifact.path));
             }
         }
         if let Some(digest) = &evidence.patch {
@@ -306,12 +312,20 @@ impl DispatchExecutor {
     }
 }
 
-/// Committed artifacts of plugin blocks with the position of their block.
-fn artifacts(result: &WorkerResult) -> impl Iterator<Item = (u32, &BlockArtifact)> {
-    result.blocks.iter().flat_map(|block| {
-        let plugin = block.plugin.as_deref();
-        plugin.into_iter().flat_map(|plugin| &plugin.artifacts).map(|artifact| (block.ordinal, artifact))
-    })
+/// Committed artifacts of plugin blocks.
+fn artifact_list(dispatch: DispatchId, result: &WorkerResult) -> ArtifactList {
+    let sealed = |ordinal: u32, plugin: &str, artifact: &BlockArtifact| SealedArtifact {
+        block: ordinal,
+        plugin: plugin.to_owned(),
+        path: artifact.path.clone(),
+        digest: artifact.digest,
+        size: artifact.size,
+    };
+    let blocks = result.blocks.iter().filter_map(|block| Some((block.ordinal, block.plugin.as_deref()?)));
+    let artifacts = blocks.flat_map(|(ordinal, plugin)| {
+        plugin.artifacts.iter().map(move |artifact| sealed(ordinal, &plugin.id, artifact))
+    });
+    ArtifactList { v: ARTIFACT_LIST_VERSION, dispatch, artifacts: artifacts.collect() }
 }
 
 fn missing() -> Usage {
@@ -380,6 +394,16 @@ fn decide(
             let agent_failed = result.blocks.iter().any(|block| block.kind == "agent" && !block.ok);
             let timed_out =
                 result.agent.as_ref().is_some_and(|agent| agent.timed_out) || *exit_code == Some(124);
+            // What a plugin failed of is known better than that something failed.
+            let plugin = match reason {
+                FailureReason::ProviderFailed | FailureReason::WorkerFailed => {
+                    blocks::ended_by(&ended.envelope.pipeline, result)
+                }
+                _ => None,
+            };
+            if let Some(plugin) = plugin {
+                return failed(*reason, blocks::failure_class(plugin), clean(message));
+            }
             match reason {
                 FailureReason::ProviderFailed if timed_out => {
                     failed(FailureReason::Timeout, FailureClass::Timeout, clean(message))

@@ -23,7 +23,7 @@ use pangolin_envelope::{
     plugin::StagedPlugin,
 };
 use pangolin_orchestrator::{causes::causes, executor::PrepareError};
-use pangolin_plugin_host::{AdapterTask, attr};
+use pangolin_plugin_host::{AdapterTask, Failure as PluginFailure, attr};
 use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     config::BackendKind,
+    plugins::PluginsError,
     registry::{EnvDoc, Kind, RegistryError, SubagentDoc},
 };
 
@@ -67,6 +68,21 @@ fn undocumented(error: &RegistryError) -> PrepareError {
         RegistryError::Blob(blob) => unreadable(blob),
         RegistryError::Unreadable { .. } => denied(FailureReason::IntegrityFailed, causes(error)),
         other => later(other),
+    }
+}
+
+/// An adapter that does not load for a reason of its own will not load the next time either.
+fn unloadable(error: &PluginsError) -> PrepareError {
+    match error {
+        PluginsError::Read { source, .. } => match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(blob) => unreadable(blob),
+            None => later(error),
+        },
+        PluginsError::Load { source, .. } => match &source.failure {
+            PluginFailure::HostBusy { .. } | PluginFailure::HostError { .. } => later(error),
+            _ => denied(FailureReason::ProviderFailed, causes(error)),
+        },
+        _ => later(error),
     }
 }
 
@@ -307,8 +323,11 @@ impl DispatchExecutor {
     }
 
     async fn launch_plan(&self, pins: &ItemPins, task: &AdapterTask) -> Result<LaunchPlan, PrepareError> {
-        let adapter = self.adapter(&pins.adapter).await.map_err(|error| later(&error))?;
-        adapter.prepare(task).await.map_err(|error| denied(FailureReason::ProviderFailed, causes(&error)))
+        let adapter = self.adapter(&pins.adapter).await.map_err(|error| unloadable(&error))?;
+        adapter.prepare(task).await.map_err(|error| match error.failure {
+            PluginFailure::HostBusy { .. } => later(&error),
+            _ => denied(FailureReason::ProviderFailed, causes(&error)),
+        })
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn why_denied(
     for attempt in &item.attempts {
         let Some(digest) = attempt.result else { continue };
         let record: Value = serde_json::from_slice(&deployment.blob(&digest).await?).unwrap_or_default();
-        for block in record["blocks"].as_array().into_iter().flatten() {
+        for block in record["worker"]["blocks"].as_array().into_iter().flatten() {
             let evidence = &block["plugin"];
             let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
             let plugin = text(evidence, "id");

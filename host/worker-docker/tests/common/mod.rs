@@ -20,7 +20,7 @@ pub(crate) const IMAGE: &str = "pangolin-conformance:empty";
 /// Deployment of the containers of these tests.
 pub(crate) const DEPLOYMENT: &str = "pangolin-tests";
 
-/// A client of the engine with the test image in it. Says loudly why not.
+/// A client of the engine with the test image in it. Says loudly why not; with `PANGOLIN_REQUIRE_DOCKER` that fails.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 pub(crate) async fn engine() -> Option<Docker> {
     let connect = async || {
@@ -33,6 +33,10 @@ pub(crate) async fn engine() -> Option<Docker> {
             Some(docker)
         }
         Err(error) => {
+            assert!(
+                std::env::var_os("PANGOLIN_REQUIRE_DOCKER").is_none(),
+                "no Docker engine at /var/run/docker.sock: {error}"
+            );
             eprintln!("SKIPPED: no Docker engine at /var/run/docker.sock: {error}");
             None
         }

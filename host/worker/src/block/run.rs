@@ -13,7 +13,7 @@ use pangolin_core::entry::FailureReason;
 use pangolin_envelope::{
     envelope::Envelope,
     pipeline::{Lens, OnFailure},
-    plugin::{BlockBill, PluginEvidence, PluginFailure, StagedPlugin},
+    plugin::{BlockBill, PluginEvidence, StagedPlugin},
     result::BlockOutcome,
 };
 use pangolin_plugin_host::{BlockCall, BlockComponent, Failure, PluginError, PluginHost};
@@ -259,7 +259,7 @@ fn blank(staged: &StagedPlugin, block: &PluginBlock<'_>, failure: &Failure) -> P
         log: Vec::new(),
         left_out: BTreeMap::new(),
         bill: BlockBill::default(),
-        failure: Some(PluginFailure { code: failure.code().to_owned(), message: failure.to_string() }),
+        failure: Some(failure.record()),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     capture::{Baseline, clear},
     command::{Runner, Task},
     environment::Secrets,
-    redact::Redactor,
+    redact::{RedactStream, Redactor},
     safe_fs::Root,
 };
 
@@ -59,6 +59,9 @@ pub(crate) struct Artifact {
     place: PathBuf,
     hash: Sha256,
     size: u64,
+    /// The same bytes without secrets: another digest means that there is one in them.
+    redacted: RedactStream,
+    redacted_hash: Sha256,
 }
 
 fn broken(what: &str, path: &Path, error: &std::io::Error) -> WorldError {
@@ -164,7 +167,9 @@ impl BlockWorld for WorkerWorld {
         }
         let (file, place) = self.private_file("artifact")?;
         let id = ArtifactId(self.started);
-        self.artifacts.insert(id, Artifact { file, place, hash: Sha256::new(), size: 0 });
+        let (redacted, redacted_hash) = (self.redactor.stream(), Sha256::new());
+        let artifact = Artifact { file, place, hash: Sha256::new(), size: 0, redacted, redacted_hash };
+        self.artifacts.insert(id, artifact);
         Ok(id)
     }
 
@@ -173,12 +178,23 @@ impl BlockWorld for WorkerWorld {
         artifact.file.write_all(data).map_err(|error| broken("write", &artifact.place, &error))?;
         artifact.hash.update(data);
         artifact.size += data.len() as u64;
+        let mut clean = Vec::with_capacity(data.len());
+        artifact.redacted.push(data, &mut clean);
+        artifact.redacted_hash.update(&clean);
         Ok(())
     }
 
     fn commit_artifact(&mut self, id: ArtifactId) -> Result<(Digest, u64), WorldError> {
-        let artifact = self.artifacts.remove(&id).ok_or(WorldError::Missing)?;
+        let mut artifact = self.artifacts.remove(&id).ok_or(WorldError::Missing)?;
         let digest = Digest::from_bytes(artifact.hash.finalize().into());
+        let mut clean = Vec::new();
+        artifact.redacted.finish(&mut clean);
+        artifact.redacted_hash.update(&clean);
+        if Digest::from_bytes(artifact.redacted_hash.finalize().into()) != digest {
+            // It is not cut out of the bytes: a report that says something else than the block wrote is worse than none.
+            fs::remove_file(&artifact.place).ok();
+            return Err(WorldError::Refused("the content contains a secret; leave it out".to_owned()));
+        }
         let directory = self.result_dir.join(ARTIFACTS_DIR);
         if !directory.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             clear(&directory)
