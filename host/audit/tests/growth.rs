@@ -493,6 +493,10 @@ fn a_pattern_that_fails_and_what_its_policy_makes_of_it_verify() {
         run.complete(outcome);
         let report = verify(&run.bundle(Some(outcome)));
         assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
+        // Nobody has to look into the ledger to find out why the run ended so.
+        let then = if outcome == RunOutcome::Failed { "the run fails" } else { "goes on without a pattern" };
+        let text = pangolin_audit::report::render_text(&report, false, true);
+        assert!(text.contains("step 1 failed: guest-panic: no") && text.contains(then), "{text}");
     }
 }
 

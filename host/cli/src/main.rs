@@ -19,6 +19,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tracing_subscriber::field::MakeExt as _;
 
 use crate::{
     args::{Cli, Verb},
@@ -75,7 +76,13 @@ fn init_log(verbose: u8) {
         .ok()
         .and_then(|text| tracing_subscriber::EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| tracing_subscriber::EnvFilter::new(default));
+    // Values carry what plugins, agents and plans say: none of them may start a line of its own or drive a terminal.
+    let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| {
+        let text = printer::visible(&format!("{value:?}"));
+        if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
+    });
     tracing_subscriber::fmt()
+        .fmt_fields(fields.delimited(" "))
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(

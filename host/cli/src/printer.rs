@@ -68,6 +68,16 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(visible).collect())
 }
 
+/// The same with newlines and tabs as symbols too: nothing of it can look like a line of its own.
+pub(crate) fn visible(text: &str) -> String {
+    plain(text).replace('\n', "\u{240a}").replace('\t', "\u{2409}")
+}
+
+/// Later lines are set in, so that foreign text in them cannot pass for a message of this program.
+fn set_in(text: &str) -> String {
+    plain(text).trim_end_matches('\n').replace('\n', "\n    ")
+}
+
 /// The same on one line.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).split_whitespace().collect::<Vec<_>>().join(" ")
@@ -183,11 +193,11 @@ impl Printer {
         self.labelled(Role::Warn, "warning", &text.to_string());
     }
 
-    /// `<label>: <text>` on stderr.
+    /// `<label>: <text>` on stderr. `text` may be anybody's.
     pub(crate) fn labelled(&self, role: Role, label: &str, text: &str) {
         let colon = if label.ends_with('-') { "" } else { ":" };
         let label = format!("{label}{colon}");
-        self.stderr(&format!("{} {text}\n", paint(role, &label, self.stderr_colour)));
+        self.stderr(&format!("{} {}\n", paint(role, &label, self.stderr_colour), set_in(text)));
     }
 
     /// Shows `what` on stderr while the work lasts more than a second. Only on a terminal.
@@ -247,6 +257,8 @@ mod tests {
     fn hostile_text_cannot_drive_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\x07\u{202e}c\n\td\u{9b}"), "a␛[2Jb␇\u{fffd}c\n\td\u{fffd}");
         assert_eq!(one_line("a\r\n  b\tc"), "a␍ b c");
+        assert_eq!(visible("a\n\tb\x1b"), "a␊␉b␛");
+        assert_eq!(set_in("boom\nerror: \x1b[1mforged\n"), "boom\n    error: ␛[1mforged");
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod manifest;
 mod policy;
 #[cfg(feature = "component")]
 mod reconcile;
+mod regular;
 mod request;
 mod rules;
 mod signature;
@@ -58,9 +59,13 @@ pub use id::{Kind, PluginId, PluginIdError};
 pub use limits::LimitSet;
 pub use lock::{LOCK_FILE, Lock, LockError, LockedPlugin};
 pub use manifest::{MANIFEST_FILE, MANIFEST_VERSION, Manifest, Need, Needs};
-pub use policy::{Allow, OperatorPolicy, POLICY_ENV, POLICY_FILE, PolicyError, SignaturePolicy, TrustedKey};
+pub use policy::{
+    Allow, COMPONENT_BYTES_CEILING, COMPONENT_BYTES_DEFAULT, OperatorPolicy, POLICY_ENV, POLICY_FILE,
+    PolicyError, SignaturePolicy, TrustedKey,
+};
 #[cfg(feature = "component")]
 pub use reconcile::{Mismatch, Reconciled, reconcile};
+pub use regular::{read_regular, read_regular_text};
 pub use request::{Request, SecretPlace};
 pub use rules::{Capability, ExecRule, NetRule, PathRule, RuleSet, SecretRule};
 pub use signature::{SIGNATURE_CONTEXT, SignatureError, Signatures, sign};

@@ -70,12 +70,17 @@ impl LimitSet {
             }
         }
         if let Some(node) = Walk::child(node, "memory") {
-            set.memory_bytes = Self::one(walk, &node, &BYTES, "32MiB (units KiB, MiB, GiB)");
+            set.memory_bytes = Self::bytes(walk, &node);
         }
         if let Some(node) = Walk::child(node, "wall") {
             set.wall_ms = Self::one(walk, &node, &TIME, "5s (units ms, s)");
         }
         set
+    }
+
+    /// A size like `32MiB`.
+    pub(crate) fn bytes(walk: &mut Walk, node: &Node<'_>) -> Option<u64> {
+        Self::one(walk, node, &BYTES, "32MiB (units KiB, MiB, GiB)")
     }
 
     fn one(walk: &mut Walk, node: &Node<'_>, units: &[(&str, u64)], expected: &str) -> Option<u64> {

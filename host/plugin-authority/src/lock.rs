@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -21,6 +20,7 @@ use crate::{
     finding::{Findings, Node, Walk, shown},
     grant::{Grant, NotApproved, widening},
     id::{Kind, PluginId},
+    regular::read_regular_text,
 };
 
 /// Name of the lock file.
@@ -118,15 +118,11 @@ impl Lock {
     pub fn read(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(LOCK_FILE);
         let failed = |source| LockError::Read { path: path.clone(), source };
-        let size = match fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
+        let text = match read_regular_text(&path, LOCK_BYTES_MAX) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(failed(error)),
         };
-        if size > LOCK_BYTES_MAX {
-            return Err(failed(io::Error::other(format!("{size} bytes, the limit is {LOCK_BYTES_MAX}"))));
-        }
-        let text = fs::read_to_string(&path).map_err(failed)?;
         Ok(Self::parse(&text, &path.display().to_string())?)
     }
 

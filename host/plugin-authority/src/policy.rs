@@ -1,6 +1,6 @@
 //! The operator's policy: what no project of this machine can exceed.
 
-use std::{env, fs, io, path::Path};
+use std::{env, io, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::VerifyingKey;
@@ -11,6 +11,7 @@ use crate::{
     finding::{Findings, Node, Walk, shown},
     id::PluginId,
     limits::LimitSet,
+    regular::read_regular_text,
     rules::RuleSet,
 };
 
@@ -64,7 +65,15 @@ pub struct OperatorPolicy {
     pub ids: Option<Vec<String>>,
     /// Caps.
     pub limits: LimitSet,
+    /// Largest component in bytes, at most [`COMPONENT_BYTES_CEILING`].
+    pub component_bytes_max: u64,
 }
+
+/// Largest component without a word of the operator, in bytes.
+pub const COMPONENT_BYTES_DEFAULT: u64 = 20 << 20;
+
+/// Largest component that an operator can allow, in bytes.
+pub const COMPONENT_BYTES_CEILING: u64 = 64 << 20;
 
 impl Default for OperatorPolicy {
     fn default() -> Self {
@@ -74,6 +83,7 @@ impl Default for OperatorPolicy {
             signature: SignaturePolicy::None,
             ids: None,
             limits: LimitSet::default(),
+            component_bytes_max: COMPONENT_BYTES_DEFAULT,
         }
     }
 }
@@ -119,11 +129,7 @@ impl OperatorPolicy {
     pub fn read(file: &Path) -> Result<Self, PolicyError> {
         let name = file.display().to_string();
         let failed = |source| PolicyError::Read { file: name.clone(), source };
-        let size = fs::metadata(file).map_err(failed)?.len();
-        if size > POLICY_BYTES_MAX {
-            return Err(failed(io::Error::other(format!("{size} bytes, the limit is {POLICY_BYTES_MAX}"))));
-        }
-        let text = fs::read_to_string(file).map_err(failed)?;
+        let text = read_regular_text(file, POLICY_BYTES_MAX).map_err(failed)?;
         Ok(Self::parse(&text, &name)?)
     }
 
@@ -141,7 +147,7 @@ impl OperatorPolicy {
             }
         };
         let root = Node::root(&value);
-        walk.table(&root, &["allow", "signature", "ids", "limits"]);
+        walk.table(&root, &["allow", "signature", "ids", "limits", "component"]);
         let allow = match walk.required(
             &root,
             "allow",
@@ -168,12 +174,20 @@ impl OperatorPolicy {
             ids
         });
         let limits = Walk::child(&root, "limits").map(|node| LimitSet::read(&mut walk, &node));
+        let component = Walk::child(&root, "component").and_then(|node| {
+            let bytes = LimitSet::bytes(&mut walk, &node)?;
+            if bytes > COMPONENT_BYTES_CEILING {
+                walk.report(&node.at, "is more than 64MiB, which no component may have");
+            }
+            Some(bytes)
+        });
         let policy = Self {
             file: file.to_owned(),
             allow,
             signature: signature.unwrap_or_default(),
             ids,
             limits: limits.unwrap_or_default(),
+            component_bytes_max: component.unwrap_or(COMPONENT_BYTES_DEFAULT),
         };
         walk.finish(file, Some(policy))
     }

@@ -9,13 +9,16 @@ use pangolin_core::{
     entry::{Isolation, RetryPolicy},
     ids::{QueueName, RunId},
 };
-use pangolin_plugin_authority::{PluginId, ProjectGrant};
+use pangolin_plugin_authority::{PluginId, ProjectGrant, read_regular_text};
 use pangolin_ports::worker_backend::{Limits, Network};
 use serde::Deserialize;
 use thiserror::Error;
 
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "pangolin.toml";
+
+/// Largest configuration in bytes.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, Error)]
@@ -261,7 +264,8 @@ impl Config {
     pub fn find(dir: &Path) -> Result<Self, ConfigError> {
         dir.ancestors()
             .map(|dir| dir.join(CONFIG_FILE))
-            .find(|file| file.is_file())
+            // Also what is no file: that it is in the way is worth an error.
+            .find(|file| file.exists())
             .map_or_else(|| Err(ConfigError::NotFound(dir.to_owned())), |file| Self::load(&file))
     }
 
@@ -271,7 +275,7 @@ impl Config {
     /// [`ConfigError`] names file and key.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: file.to_owned(), source };
-        let text = std::fs::read_to_string(file).map_err(read)?;
+        let text = read_regular_text(file, CONFIG_BYTES_MAX).map_err(read)?;
         let file = std::path::absolute(file).map_err(read)?;
         Self::parse(&file, &text)
     }

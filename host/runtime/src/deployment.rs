@@ -13,7 +13,7 @@ use pangolin_core::{
     ids::{Digest, ItemId, QueueName, RunId},
     plan::Plan,
     scheduler::{QueuePolicy, Scheduler},
-    validate::{Finding, PlanContext, parse_plan},
+    validate::{Finding, PlanContext, Severity, parse_items, parse_plan},
 };
 use pangolin_inbox_dir::DirInbox;
 use pangolin_orchestrator::{
@@ -253,30 +253,51 @@ impl Deployment {
         }
     }
 
-    /// Checks a plan against schema, graph, configuration and registry.
+    /// Checks a plan against schema, graph, configuration and registry, and asks the pattern of its queue, as a
+    /// submission does.
     ///
     /// # Errors
     /// Every finding at once.
-    pub async fn validate(&self, plan: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
-        let (plan, validated) = self.check(plan, queue)?;
-        let adapters = match crate::plugins::adapter_ids(&self.config) {
-            Ok(adapters) => adapters,
-            Err(error) => {
-                return Err(vec![Finding {
-                    pointer: String::new(),
-                    code: "plugins",
-                    severity: pangolin_core::validate::Severity::Error,
-                    message: pangolin_orchestrator::causes::causes(&error),
-                    hint: None,
-                }]);
-            }
+    pub async fn validate(&self, text: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
+        let (plan, validated) = self.check(text, queue)?;
+        // A pattern that cannot be asked must not hide what else is wrong.
+        let (plan, mut findings) = match self.ask_planner(text, plan.clone(), queue).await {
+            Ok(preview) => (preview.plan, Vec::new()),
+            Err(findings) => (plan, findings),
         };
-        let mut findings = check_references(&self.registry, &adapters, &plan).await;
+        findings.extend(self.check_names(&plan).await);
         if findings.is_empty() {
             return Ok(validated);
         }
         findings.extend(validated.warnings);
         Err(findings)
+    }
+
+    /// Like [`Self::validate`] without the pattern: for a plan that a daemon is about to look at.
+    ///
+    /// # Errors
+    /// Every finding at once.
+    pub async fn validate_names(&self, text: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
+        let (plan, validated) = self.check(text, queue)?;
+        let mut findings = self.check_names(&plan).await;
+        if findings.is_empty() {
+            return Ok(validated);
+        }
+        findings.extend(validated.warnings);
+        Err(findings)
+    }
+
+    async fn check_names(&self, plan: &Plan) -> Vec<Finding> {
+        match crate::plugins::adapter_ids(&self.config) {
+            Ok(adapters) => check_references(&self.registry, &adapters, plan).await,
+            Err(error) => vec![Finding {
+                pointer: String::new(),
+                code: "plugins",
+                severity: Severity::Error,
+                message: pangolin_orchestrator::causes::causes(&error),
+                hint: None,
+            }],
+        }
     }
 
     fn check(&self, plan: &[u8], queue: Option<&str>) -> Result<(Plan, Validated), Vec<Finding>> {
@@ -287,7 +308,7 @@ impl Deployment {
                 return Err(vec![Finding {
                     pointer: "/queue".to_owned(),
                     code: "unknown-queue",
-                    severity: pangolin_core::validate::Severity::Error,
+                    severity: Severity::Error,
                     message: format!("queue {queue:?} is not configured"),
                     hint: Some(format!("configured are {known}")),
                 }]);
@@ -295,8 +316,20 @@ impl Deployment {
             context.queues = None;
         }
         let parsed = parse_plan(plan, &context)?;
-        let validated = Validated { items: parsed.plan.items.len(), warnings: parsed.warnings };
+        let queue = queue.unwrap_or(parsed.plan.queue.as_str());
+        let warnings = self.heeded(queue, parsed.warnings);
+        let validated = Validated { items: parsed.plan.items.len(), warnings };
         Ok((parsed.plan, validated))
+    }
+
+    /// Without the warnings about inputs that nobody knows when the queue has a pattern: which keys it reads is its own
+    /// affair. Keys that are close to a known one are errors anyway.
+    fn heeded(&self, queue: &str, mut warnings: Vec<Finding>) -> Vec<Finding> {
+        let bound = self.config.queues.iter().find(|(name, _)| name.as_str() == queue);
+        if bound.is_some_and(|(_, queue)| queue.pattern != "static-dag") {
+            warnings.retain(|warning| warning.code != "unknown-input");
+        }
+        warnings
     }
 
     /// Validates a plan and puts it into the inbox. Does not wait for a daemon.
@@ -406,6 +439,24 @@ impl Deployment {
         .await
     }
 
+    /// What is worth a warning about items for a run, as for those of a plan. Errors are the daemon's to find: the run
+    /// may have grown by then. Nothing for a run that is still queued.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the run cannot be loaded.
+    pub async fn warnings_of_items(&self, run: &RunId, items: &[u8]) -> Result<Vec<Finding>, RuntimeError> {
+        if self.is_queued(run).await? {
+            return Ok(Vec::new());
+        }
+        let loaded = self.load(run).await?;
+        let found = match parse_items(items, &loaded.state, &self.context()) {
+            Ok(parsed) => parsed.warnings,
+            Err(findings) => findings,
+        };
+        let warnings = found.into_iter().filter(|found| found.severity == Severity::Warning).collect();
+        Ok(self.heeded(loaded.state.plan().queue.as_str(), warnings))
+    }
+
     /// Asks to add items to an open-ended run: the text of a JSON array of items. Answers the name of the message.
     ///
     /// # Errors
@@ -419,7 +470,7 @@ impl Deployment {
             findings: vec![Finding {
                 pointer: String::new(),
                 code: "syntax",
-                severity: pangolin_core::validate::Severity::Error,
+                severity: Severity::Error,
                 message,
                 hint: Some("the file holds an array of items, each as in a plan".to_owned()),
             }],
@@ -603,7 +654,7 @@ impl Deployment {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RuntimeError> {
         let backends = self.backends().await?;
-        let plugins = Plugins::open(&self.config)?;
+        let plugins = Plugins::open_for_serving(&self.config)?;
         let problems = crate::patterns::problems(&self.config, &plugins);
         if !problems.is_empty() {
             return Err(RuntimeError::Patterns(problems));
@@ -689,7 +740,7 @@ fn finding_from(value: Value) -> Option<Finding> {
     Some(Finding {
         pointer: text("pointer")?,
         code: "rejected",
-        severity: pangolin_core::validate::Severity::Error,
+        severity: Severity::Error,
         message: text("message")?,
         hint: text("hint"),
     })

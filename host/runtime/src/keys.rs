@@ -12,6 +12,9 @@ use pangolin_audit::note::{NoteError, SigningKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Largest key file in bytes.
+const KEY_BYTES_MAX: u64 = 64 << 10;
+
 /// Why the key cannot be used.
 #[derive(Debug, Error)]
 pub enum KeyError {
@@ -110,7 +113,7 @@ pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed { path, mode });
     }
-    let text = fs::read_to_string(&path).map_err(io)?;
+    let text = pangolin_plugin_authority::read_regular_text(&path, KEY_BYTES_MAX).map_err(io)?;
     let file: KeyFile = serde_json::from_str(&text)
         .map_err(|error| KeyError::Malformed { path: path.clone(), problem: place(&error) })?;
     open(&path, &file).map(Arc::new)

@@ -17,14 +17,15 @@ use pangolin_orchestrator::{
 };
 use pangolin_plugin_authority::Kind;
 use pangolin_plugin_host::{
-    COMPONENT_BYTES_MAX, PATTERN_CONTRACT, PatternComponent, PluginError, Profile, StepOutcome, engine_id,
+    COMPONENT_BYTES_CEILING, PATTERN_CONTRACT, PatternComponent, PluginError, Profile, StepOutcome, engine_id,
 };
 use pangolin_ports::blob_store::BlobStore;
 use pangolin_replay::{Comparison, replay_steps};
+use tokio::sync::Semaphore;
 
 use crate::{
     config::{Config, FailureSetting},
-    plugins::{Plugins, PluginsError},
+    plugins::{POOL_CALLS_MIN, Plugins, PluginsError},
 };
 
 /// Asks the components that the configuration binds to queues.
@@ -35,6 +36,8 @@ pub(crate) struct ComponentPatterns {
     /// Loaded components by digest. One that a run is pinned to stays what it is: a pattern has no authority that
     /// could be taken away.
     loaded: Mutex<HashMap<Digest, (PatternComponent, CallFacts)>>,
+    /// No more calls at once than a pool has room for: after a restart every run asks.
+    calls: Semaphore,
 }
 
 /// Facts of a call before it is made.
@@ -56,7 +59,8 @@ fn facts_of_call(pattern: &PatternComponent, view: &RunView, facts: CallFacts) -
 
 impl ComponentPatterns {
     pub(crate) fn new(config: Arc<Config>, plugins: Arc<Plugins>, blobs: Arc<dyn BlobStore>) -> Self {
-        Self { config, plugins, blobs, loaded: Mutex::default() }
+        let calls = Semaphore::new(POOL_CALLS_MIN as usize);
+        Self { config, plugins, blobs, loaded: Mutex::default(), calls }
     }
 
     fn known(&self, component: &Digest) -> Option<(PatternComponent, CallFacts)> {
@@ -98,9 +102,10 @@ impl ComponentPatterns {
             retryable: false,
             facts: Box::new(facts.clone()),
         };
-        let bytes = self.blobs.get(&asked.component, COMPONENT_BYTES_MAX as u64).await.map_err(|error| {
-            failed("integrity", format!("the component that the run is pinned to: {}", causes(&error)))
-        })?;
+        let bytes =
+            self.blobs.get(&asked.component, COMPONENT_BYTES_CEILING as u64).await.map_err(|error| {
+                failed("integrity", format!("the component that the run is pinned to: {}", causes(&error)))
+            })?;
         let limits = self
             .plugins
             .pattern_limits(&asked.id, &bytes)
@@ -172,6 +177,7 @@ impl Patterns for ComponentPatterns {
     async fn plan(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         let (pattern, facts) = self.load(asked).await?;
         let facts = facts_of_call(&pattern, &view, facts);
+        let _room = self.calls.acquire().await;
         match pattern.plan(&view).await {
             Ok(outcome) => Ok(answer(outcome, facts)),
             Err(error) => Err(from_call(error, facts)),
@@ -181,6 +187,7 @@ impl Patterns for ComponentPatterns {
     async fn step(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         let (pattern, facts) = self.load(asked).await?;
         let facts = facts_of_call(&pattern, &view, facts);
+        let _room = self.calls.acquire().await;
         match pattern.step(&view).await {
             Ok(outcome) => Ok(answer(Some(outcome), facts)),
             Err(error) => Err(from_call(error, facts)),

@@ -18,9 +18,10 @@ use std::{
 };
 
 use pangolin_core::ids::Digest;
-use pangolin_plugin_authority::{Kind, Lock};
+use pangolin_plugin_authority::{Kind, Lock, OperatorPolicy};
 use pangolin_plugin_host::{
-    AdapterComponent, CacheKey, Failure, Limits, PatternComponent, PluginError, PluginHost,
+    AdapterComponent, Allocation, CacheKey, Failure, HostOptions, Limits, PatternComponent, PluginError,
+    PluginHost,
 };
 
 use crate::config::Config;
@@ -70,8 +71,26 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError::Host`].
     pub fn open(config: &Config) -> Result<Arc<Self>, PluginsError> {
+        Self::with_allocation(config, Allocation::OnDemand)
+    }
+
+    /// Like [`Self::open`] for a daemon: memory of calls comes from a pool when the machine has the address space.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for_serving(config: &Config) -> Result<Arc<Self>, PluginsError> {
+        let slots = config.queues.values().map(|queue| queue.concurrency).fold(0, u32::saturating_add);
+        let allocation = match slots.saturating_mul(2) {
+            // Adapters of all items could be asked at once; a pool that is full would fail them.
+            calls if calls > POOL_CALLS_MAX => Allocation::OnDemand,
+            calls => Allocation::Pool { calls: calls.max(POOL_CALLS_MIN) },
+        };
+        Self::with_allocation(config, allocation)
+    }
+
+    fn with_allocation(config: &Config, allocation: Allocation) -> Result<Arc<Self>, PluginsError> {
         Ok(Arc::new(Self {
-            host: open_host(&config.state)?,
+            host: open_host(&config.state, allocation)?,
             config: Arc::new(config.clone()),
             checked: resolve::Checked::default(),
             adapters: Mutex::default(),
@@ -172,11 +191,19 @@ impl Plugins {
     }
 }
 
-fn open_host(state: &Path) -> Result<PluginHost, PluginsError> {
-    let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key"))
-        .map_err(|failure| PluginsError::Host(Box::new(failure)))?;
-    PluginHost::new(&state.join("cache/plugins"), key)
-        .map_err(|failure| PluginsError::Host(Box::new(failure)))
+/// Calls at the same time that a daemon reserves memory for, at least.
+pub(crate) const POOL_CALLS_MIN: u32 = 64;
+
+/// Beyond this the address space for a pool grows out of hand.
+const POOL_CALLS_MAX: u32 = 512;
+
+fn open_host(state: &Path, allocation: Allocation) -> Result<PluginHost, PluginsError> {
+    let host = |failure| PluginsError::Host(Box::new(failure));
+    let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(host)?;
+    let cap = OperatorPolicy::load()?.component_bytes_max;
+    let component_bytes_max = usize::try_from(cap).unwrap_or(usize::MAX);
+    let options = HostOptions { allocation, component_bytes_max, ..HostOptions::default() };
+    PluginHost::with_options(&state.join("cache/plugins"), key, options).map_err(host)
 }
 
 /// Compiling takes up to seconds.

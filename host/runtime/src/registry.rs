@@ -298,7 +298,7 @@ impl Registry {
             if !crate::secrets::is_variable_name(name) {
                 problems.push(format!("{name:?} is not a variable name"));
             }
-            if name.starts_with("PANGOLIN_RESULT") || name.starts_with("PANGOLIN_ENVELOPE") {
+            if crate::secrets::is_reserved_variable(name) {
                 problems.push(format!("{name:?} is reserved for the worker"));
             }
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use pangolin_core::ids::RunId;
+use pangolin_plugin_authority::read_regular;
 use thiserror::Error;
 
 /// Largest secret value in bytes (the limit of AWS Secrets Manager, so that a plan moves to the cloud unchanged).
@@ -98,7 +99,7 @@ fn read_private(path: &Path) -> Result<String, SecretError> {
     if meta.len() > SECRET_BYTES_MAX {
         return Err(SecretError::BadValue(path.display().to_string()));
     }
-    let mut text = String::from_utf8(std::fs::read(path).map_err(read)?)
+    let mut text = String::from_utf8(read_regular(path, SECRET_BYTES_MAX).map_err(read)?)
         .map_err(|_| SecretError::BadValue(path.display().to_string()))?;
     if text.ends_with('\n') {
         text.pop();
@@ -132,6 +133,13 @@ pub fn is_variable_name(name: &str) -> bool {
         && name.len() <= 256
         && !name.as_bytes()[0].is_ascii_digit()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether a variable says something about the worker, which only the worker may do. `PANGOLIN_CLAUDE_…` are settings
+/// of an adapter and anybody's to choose.
+#[must_use]
+pub fn is_reserved_variable(name: &str) -> bool {
+    name.starts_with("PANGOLIN_") && !name.starts_with("PANGOLIN_CLAUDE_")
 }
 
 /// Recognises well-known credential shapes by their documented prefixes.

@@ -7,8 +7,8 @@ use pangolin_core::{
     entry::{Entry, EntryBody, RunSubmitted},
     ids::{Digest, ItemId},
     pattern::{
-        Addition, DecisionRecord, Decisions, RunView, Tolerance, additions, apply_plan_decisions, cause,
-        tolerances,
+        Addition, DecisionRecord, Decisions, FailurePolicy, PatternFailure, RunView, Tolerance, additions,
+        apply_plan_decisions, cause, tolerances,
     },
     state::RunState,
 };
@@ -38,6 +38,8 @@ pub(super) struct Growth<'o> {
     tolerated: u64,
     unread: bool,
     expected: Option<Expected>,
+    /// Recorded failures, in words. The record is none the worse for them, but who reads it wants to know.
+    failures: Vec<String>,
 }
 
 /// Extensions that must follow a record.
@@ -70,6 +72,7 @@ impl<'o> Growth<'o> {
             tolerated: 0,
             unread: false,
             expected: None,
+            failures: Vec::new(),
         }
     }
 
@@ -106,6 +109,16 @@ impl<'o> Growth<'o> {
     }
 
     fn step(&mut self, seq: u64, record: &DecisionRecord, seen: Option<&Seen>, findings: &mut Findings) {
+        if let Some(PatternFailure { code, message, policy }) = &record.failure {
+            let then = match policy {
+                FailurePolicy::Closed => "the run fails",
+                FailurePolicy::Open => "the run goes on without a pattern",
+                FailurePolicy::Builtin => "a built-in pattern takes over",
+            };
+            let what =
+                if message.starts_with(&**code) { message.clone() } else { format!("{code}: {message}") };
+            self.failures.push(format!("step {} failed: {what}; {then}", record.step));
+        }
         let place = || format!("entry seq {seq} (step {})", record.step);
         if record.seed != self.seed {
             let detail = format!("its seed is {}, the seed of this run is {}", record.seed, self.seed);
@@ -361,7 +374,7 @@ impl<'o> Growth<'o> {
     /// Sets the outcome of the checks.
     pub(super) fn finish(mut self, stopped: Option<&str>, findings: &mut Findings) {
         self.settle(findings);
-        let Self { steps, views, read, added, tolerated, unread, .. } = self;
+        let Self { steps, views, read, added, tolerated, unread, failures, .. } = self;
         if steps == 0 {
             let graph = self.submitted.as_deref().and_then(|submitted| submitted.graph);
             if let Some(graph) = graph {
@@ -378,7 +391,12 @@ impl<'o> Growth<'o> {
             Some(reason) => Check::not_applicable(reason),
             None => Check::not_applicable(format!("{count} of {steps} steps could be looked at")),
         };
-        findings.set(CheckName::Steps, all(views, format!("{steps} steps saw what the entries say")));
+        let mut text = format!("{steps} steps saw what the entries say");
+        for failure in failures {
+            text.push_str("; ");
+            text.push_str(&failure);
+        }
+        findings.set(CheckName::Steps, all(views, text));
         let text = format!("{steps} steps, each with the decisions that its record names");
         findings.set(
             CheckName::Decisions,

@@ -6,5 +6,7 @@ mod deployment;
 mod harness;
 mod offline;
 mod plugin_authors;
+mod plugin_edges;
+mod plugin_https;
 mod plugins;
 mod replay;

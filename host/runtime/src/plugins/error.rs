@@ -96,6 +96,21 @@ pub enum PluginsError {
         #[source]
         source: ComponentError,
     },
+    /// Larger than the operator allows.
+    #[error(
+        "plugin {id:?} is refused: it has {size} bytes, the limit is {limit} ({file}); the operator can allow up to \
+         component = \"64MiB\" in the policy"
+    )]
+    TooLarge {
+        /// Id or source.
+        id: String,
+        /// Of the component.
+        size: u64,
+        /// Of the operator, or the default.
+        limit: u64,
+        /// The policy.
+        file: String,
+    },
     /// Manifest and binary do not fit.
     #[error("plugin {id:?} is refused: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Mismatch {

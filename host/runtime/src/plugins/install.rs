@@ -90,6 +90,7 @@ pub fn propose(config: &Config, request: &AddRequest) -> Result<Proposal, Plugin
                 .bytes,
         );
     }
+    super::resolve::check_size(&request.source, bytes.len(), &operator)?;
     let failed = |source| PluginsError::Component { id: request.source.clone(), source };
     let inspection = inspect(&bytes).map_err(failed)?;
     let asked = inspection

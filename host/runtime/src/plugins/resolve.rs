@@ -136,6 +136,15 @@ pub(super) fn limits_of(kind: Kind, bytes: &[u8], config: &Config, id: &str) -> 
     Ok(host_limits(kind, wish))
 }
 
+/// A component above the operator's cap is refused before anything looks into it.
+pub(super) fn check_size(id: &str, size: usize, operator: &OperatorPolicy) -> Result<(), PluginsError> {
+    let (size, limit) = (size as u64, operator.component_bytes_max);
+    if size <= limit {
+        return Ok(());
+    }
+    Err(PluginsError::TooLarge { id: id.to_owned(), size, limit, file: operator.file.clone() })
+}
+
 /// Manifest against binary, once per digest.
 pub(super) fn check_component(
     checked: &Checked,
@@ -206,6 +215,7 @@ pub(super) fn resolve_locked(
         let signatures = signatures.map(|bytes| Signatures::parse(&bytes)).transpose().map_err(signed)?;
         Signatures::check(signatures.as_ref(), &operator.signature, &locked.sha256).map_err(signed)?;
     }
+    check_size(id, bytes.len(), &operator)?;
     let reconciled = check_component(checked, id, locked.sha256, &bytes)?;
     let manifest = &reconciled.manifest;
     let identity =

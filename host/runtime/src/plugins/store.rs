@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use pangolin_core::ids::Digest;
-use pangolin_plugin_authority::COMPONENT_BYTES_MAX;
+use pangolin_plugin_authority::{COMPONENT_BYTES_MAX, read_regular};
 
 use super::PluginsError;
 
@@ -76,8 +76,15 @@ impl Store {
         let path = self.dir.join("lock");
         let attempt = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-            let file =
-                fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+            let mut options = fs::OpenOptions::new();
+            // A pipe in its place must not wait for a reader.
+            options
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(OFlag::O_NONBLOCK.bits());
+            let file = options.open(&path)?;
             Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))
         };
         attempt().map_err(failed("(all)", &path))
@@ -89,16 +96,11 @@ fn failed<'p>(id: &'p str, path: &'p Path) -> impl Fn(io::Error) -> PluginsError
 }
 
 fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    match read_regular(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(bytes))
 }
 
 /// Afterwards the file is the old one or complete. Private, like the rest of the state.

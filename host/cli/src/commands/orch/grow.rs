@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pangolin_core::ids::RunId;
+use pangolin_core::{ids::RunId, validate::Finding};
 use pangolin_runtime::deployment::Deployment;
 use serde_json::json;
 
@@ -10,26 +10,35 @@ use super::{ANSWER_WAIT, warn_without_daemon};
 use crate::{
     args::Actor,
     context::{Context, actor},
-    error::CliResult,
+    error::{CliResult, print_findings},
     exit::Exit,
     files,
+    printer::one_line,
 };
 
 pub(super) async fn extend(context: &Context, run: &RunId, items: &Path, flag: &Actor) -> CliResult {
     let bytes = files::read(items)?;
     let deployment = context.deployment()?;
+    // A run that cannot be loaded is an error of the request itself, in its own words.
+    let warnings = deployment.warnings_of_items(run, &bytes).await.unwrap_or_default();
     let message = deployment.extend(run, &bytes, &actor(flag)).await?;
-    report(context, &deployment, run, &message).await
+    report(context, &deployment, run, &message, &warnings).await
 }
 
 pub(super) async fn close(context: &Context, run: &RunId, flag: &Actor) -> CliResult {
     let deployment = context.deployment()?;
     let message = deployment.close(run, &actor(flag)).await?;
-    report(context, &deployment, run, &message).await
+    report(context, &deployment, run, &message, &[]).await
 }
 
 /// Waits for the daemon, when there is one, and says what it answered. A refusal is an error of the command.
-async fn report(context: &Context, deployment: &Deployment, run: &RunId, message: &str) -> CliResult {
+async fn report(
+    context: &Context,
+    deployment: &Deployment,
+    run: &RunId,
+    message: &str,
+    warnings: &[Finding],
+) -> CliResult {
     let printer = &context.printer;
     let answer = match deployment.daemon() {
         Some(_) => {
@@ -45,10 +54,14 @@ async fn report(context: &Context, deployment: &Deployment, run: &RunId, message
                 document["receipt"] = receipt;
             }
         }
+        if !warnings.is_empty() {
+            document["findings"] = json!(warnings);
+        }
         printer.json(&document)?;
     } else {
+        print_findings(printer, warnings);
         let what = answer.map_or_else(|| "requested".to_owned(), |answer| answer.reason);
-        printer.note(format_args!("{run}: {what}"));
+        printer.note(format_args!("{run}: {}", one_line(&what)));
     }
     warn_without_daemon(context, deployment, "the request waits");
     Ok(Exit::Ok)

@@ -19,7 +19,8 @@ pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>
     let printer = &context.printer;
     let bytes = files::read(plan)?;
     let deployment = context.deployment()?;
-    let (items, findings) = match deployment.validate(&bytes, queue).await {
+    let checked = printer.progress("asking the pattern", deployment.validate(&bytes, queue)).await;
+    let (items, findings) = match checked {
         Ok(validated) => (Some(validated.items), validated.warnings),
         Err(findings) => (None, findings),
     };
@@ -48,7 +49,15 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
     let bytes = files::read(&args.plan)?;
     let deployment = context.deployment()?;
     // Errors that only the daemon acts on (a name that may be registered until then) warn here.
-    let mut warnings = match deployment.validate(&bytes, args.queue.as_deref()).await {
+    // The pattern is asked by the daemon; without one, here, so that nobody waits for a run that will be refused.
+    let serving = deployment.daemon().is_some();
+    let queue = args.queue.as_deref();
+    let checked = if serving {
+        deployment.validate_names(&bytes, queue).await
+    } else {
+        deployment.validate(&bytes, queue).await
+    };
+    let mut warnings = match checked {
         Ok(validated) => validated.warnings,
         Err(findings) => findings,
     };
@@ -64,7 +73,6 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         Err(error) => return Err(error.into()),
     };
     let run = &submission.run;
-    let serving = deployment.daemon().is_some();
     let mut receipt = None;
     if serving {
         let wait = deployment.answer(&submission.message, Duration::from_secs(args.wait));

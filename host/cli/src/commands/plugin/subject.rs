@@ -8,7 +8,7 @@ use std::{
 
 use pangolin_plugin_authority::{COMPONENT_BYTES_MAX, Inspection, Kind, MANIFEST_FILE, Manifest, inspect};
 use pangolin_plugin_conformance::{FixtureError, FixtureFile};
-use pangolin_plugin_host::{CacheKey, PluginHost};
+use pangolin_plugin_host::{CacheKey, Failure, PluginHost};
 use pangolin_runtime::plugins::Plugins;
 
 use crate::{
@@ -117,16 +117,31 @@ pub(super) struct Engine {
     _cache: Option<tempfile::TempDir>,
 }
 
-/// The engine of the deployment with its cache, or one for this call: an author needs no deployment.
+/// The engine of the deployment with its cache, or one with a cache of this user: an author needs no deployment.
 pub(super) fn engine(context: &Context) -> CliResult<Engine> {
     if let Ok(config) = context.config()
         && let Ok(plugins) = Plugins::open(&config)
     {
         return Ok(Engine { host: plugins.host().clone(), _cache: None });
     }
+    // A home that cannot be written costs time and nothing else.
+    if let Some(host) = user_cache().and_then(|dir| host_in(&dir).ok()) {
+        return Ok(Engine { host, _cache: None });
+    }
     let cache = tempfile::tempdir()?;
-    let host = CacheKey::load_or_create(&cache.path().join("key"))
-        .and_then(|key| PluginHost::new(&cache.path().join("code"), key))
-        .map_err(|failure| CliError::new(Exit::Failed, failure.to_string()))?;
+    let host = host_in(cache.path()).map_err(|failure| CliError::new(Exit::Failed, failure.to_string()))?;
     Ok(Engine { host, _cache: Some(cache) })
+}
+
+/// Compiled code is authenticated with a key next to it, as in a deployment: both are private to the user.
+fn host_in(dir: &Path) -> Result<PluginHost, Failure> {
+    let key = CacheKey::load_or_create(&dir.join("plugin-cache.key"))?;
+    PluginHost::new(&dir.join("plugins"), key)
+}
+
+/// `$XDG_CACHE_HOME/pangolin`, else `~/.cache/pangolin`. The XDG base directory specification ignores relative paths.
+fn user_cache() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("pangolin"))
 }
