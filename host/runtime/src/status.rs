@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pangolin_core::{
     entry::UsageQuality,
-    ids::RunId,
+    ids::{ItemId, RunId},
     scheduler::Scheduler,
     state::{Attempt, AttemptResult, Blocker, ItemState, ItemView as CoreItem, RunState},
 };
@@ -99,15 +99,34 @@ fn item_view(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> Item
     }
 }
 
-/// Why a pattern added the item. An entry that adds several has one line for each.
+/// Why a pattern added the item. An entry whose items have different reasons has `<item>: <reason>` for each that has
+/// one; a reason may have further lines.
 fn because(state: &RunState, item: CoreItem<'_>) -> Option<String> {
     let extension = state.extension_of(item.id())?;
-    let own = extension
-        .explanation
-        .lines()
-        .find_map(|line| line.strip_prefix(item.id().as_str())?.strip_prefix(": "));
-    let text = own.unwrap_or(&extension.explanation);
-    (!text.is_empty()).then(|| text.to_owned())
+    let of = |line: &'_ str| {
+        let (id, _) = line.split_once(": ")?;
+        let id = ItemId::new(id).ok()?;
+        state.extension_of(&id).is_some_and(|other| std::ptr::eq(other, extension)).then_some(id)
+    };
+    own_reason(&extension.explanation, item.id(), of)
+}
+
+/// `of` tells whose reason starts in a line.
+fn own_reason(text: &str, item: &ItemId, of: impl Fn(&str) -> Option<ItemId>) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    if text.lines().next().and_then(&of).is_none() {
+        // One reason for all of them.
+        return Some(text.to_owned());
+    }
+    let mut lines = text.lines().skip_while(|line| of(line).as_ref() != Some(item));
+    let mut own = lines.next()?.strip_prefix(item.as_str())?.strip_prefix(": ")?.to_owned();
+    for line in lines.take_while(|line| of(line).is_none()) {
+        own.push('\n');
+        own.push_str(line);
+    }
+    Some(own)
 }
 
 /// Where it stands, what took its place, and how it came into the run.
@@ -120,6 +139,8 @@ fn whole_reason(state: &RunState, item: CoreItem<'_>, blockers: &[Blocker]) -> S
     };
     if let Some(successor) = state.successor(item.id()) {
         text.push_str(&format!("; superseded by {successor}"));
+    } else if let Some(because) = state.tolerated_because(item.id()) {
+        text.push_str(&format!("; tolerated, the run may succeed without it: {because}"));
     }
     if let Some(extension) = state.extension_of(item.id()) {
         let pattern = extension.plugin.and(state.submitted().pattern_id.as_ref());
@@ -139,8 +160,6 @@ fn attempt_view(state: &RunState, item: CoreItem<'_>, attempt: &Attempt) -> Atte
     let evidence = attempt.end.as_ref().map(|end| (*end.evidence).clone()).unwrap_or_default();
     let status = attempt.end.as_ref().map_or("running", |end| match end.result {
         AttemptResult::Done => "done",
-    } else if let Some(because) = state.tolerated_because(item.id()) {
-        text.push_str(&format!("; tolerated, the run may succeed without it: {because}"));
         AttemptResult::Retried | AttemptResult::Failed => "failed",
         AttemptResult::Cancelled => "cancelled",
         AttemptResult::NeedsInput => "needs-input",
@@ -227,4 +246,25 @@ fn blocker(blocker: &Blocker) -> String {
 fn time_of_day(at_ms: i64) -> String {
     let seconds = at_ms.div_euclid(1000).rem_euclid(86_400);
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_shown_its_own_reason_only() {
+        let id = |text: &str| ItemId::new(text).unwrap();
+        let of = |line: &str| {
+            let (first, _) = line.split_once(": ")?;
+            ["a", "b", "c"].contains(&first).then(|| id(first))
+        };
+        let own = |text: &str, item: &str| own_reason(text, &id(item), of);
+        let each = "a: first\nmore\nb: second";
+        assert_eq!(own(each, "a").as_deref(), Some("first\nmore"));
+        assert_eq!(own(each, "b").as_deref(), Some("second"));
+        assert_eq!(own(each, "c"), None, "c was added without a reason");
+        assert_eq!(own("for all: of them", "c").as_deref(), Some("for all: of them"));
+        assert_eq!(own("", "a"), None);
+    }
 }

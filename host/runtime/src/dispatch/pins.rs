@@ -283,6 +283,11 @@ impl<'a> Resolver<'a> {
         let mut positions: HashMap<ItemPins, usize> = HashMap::new();
         for (index, item) in items.iter().enumerate() {
             let at = format!("{base}/{index}/inputs");
+            for name in item.env.keys().filter(|name| crate::secrets::is_reserved_variable(name)) {
+                let message = format!("variable {name:?} is reserved for the worker");
+                let hint = "variables that start with PANGOLIN_ are set by the worker";
+                self.report(format!("{base}/{index}/env/{}", escaped(name)), "reserved", message, Some(hint));
+            }
             let own = self.pin_inputs(&at, &item.inputs, true).await;
             let mut found = Vec::new();
             for (key, value) in &item.inputs {
