@@ -74,17 +74,18 @@ fn line(shape: &str, figures: Value) -> Result<()> {
     Ok(())
 }
 
-/// Microseconds of something done often, ascending.
+/// Microseconds of something done often.
 struct Times {
+    /// Ascending.
     wall: Vec<f64>,
-    /// Of the processor, this thread only: what the machine's other work changes least. Empty where it is not known.
-    cpu: Vec<f64>,
+    /// Mean time on the processor, this thread only, which the machine's other work changes least. A mean, because the
+    /// kernel counts in ticks of some milliseconds.
+    cpu: Option<f64>,
 }
 
 impl Times {
-    fn of(mut wall: Vec<f64>, mut cpu: Vec<f64>) -> Self {
+    fn of(mut wall: Vec<f64>, cpu: Option<f64>) -> Self {
         wall.sort_by(f64::total_cmp);
-        cpu.sort_by(f64::total_cmp);
         Self { wall, cpu }
     }
 
@@ -93,14 +94,16 @@ impl Times {
     }
 
     fn figures(&self, limit_us: f64) -> Value {
-        let round = |us: &f64| (us * 10.0).round() / 10.0;
-        let [(least, median), (cpu_least, cpu_median)] =
-            [&self.wall, &self.cpu].map(|all| (all.first().map(round), all.get(all.len() / 2).map(round)));
+        let median = self.wall.get(self.wall.len() / 2).copied().unwrap_or_default();
         json!({
-            "us_min": least, "us_median": median, "cpu_us_min": cpu_least, "cpu_us_median": cpu_median,
+            "us_min": rounded(self.least()), "us_median": rounded(median), "cpu_us_mean": self.cpu.map(rounded),
             "limit_us": limit_us,
         })
     }
+}
+
+fn rounded(us: f64) -> f64 {
+    (us * 10.0).round() / 10.0
 }
 
 /// Nanoseconds that this thread was on a processor.
@@ -110,14 +113,14 @@ fn on_cpu() -> Option<u64> {
 
 #[expect(clippy::cast_precision_loss, reason = "durations far below 2^53 ns")]
 async fn times(rounds: usize, mut what: impl AsyncFnMut() -> Result<()>) -> Result<Times> {
-    let (mut wall, mut cpu) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    let mut wall = Vec::with_capacity(rounds);
+    let before = on_cpu();
     for _ in 0..rounds {
-        let before = on_cpu();
         let started = Instant::now();
         what().await?;
         wall.push(started.elapsed().as_secs_f64() * 1e6);
-        cpu.extend(before.zip(on_cpu()).map(|(before, after)| after.saturating_sub(before) as f64 / 1e3));
     }
+    let cpu = before.zip(on_cpu()).map(|(before, after)| (after - before) as f64 / 1e3 / rounds as f64);
     Ok(Times::of(wall, cpu))
 }
 
@@ -227,7 +230,7 @@ async fn step(
     let more = json!({
         "items": view.items().len(), "spawned": outcome.decisions.spawned.len(),
         "native_us_min": (native.least() * 10.0).round() / 10.0, "ratio_to_native": ratio,
-        "native_cpu_us_min": native.cpu.first(),
+        "native_cpu_us_mean": native.cpu.map(rounded),
         "fuel": bill.fuel, "host_calls": bill.host_calls, "peak_memory_bytes": bill.peak_memory_bytes,
     });
     line(shape, with(wasm.figures(limit_us), more))
@@ -361,7 +364,7 @@ async fn figures(dir: &Path, wants: impl Fn(&str) -> bool) -> Result<()> {
             }
             fresh.push(String::from_utf8(output.stdout)?.trim().parse()?);
         }
-        line("cold-path-fresh-process", Times::of(fresh, Vec::new()).figures(4_000.0))?;
+        line("cold-path-fresh-process", Times::of(fresh, None).figures(4_000.0))?;
     }
     Ok(())
 }
