@@ -54,7 +54,9 @@ pub enum Unfit {
         violation: Violation,
     },
     /// One step says two things about an item.
-    #[error("item {0} is superseded and tolerated in the same step; its successor is judged, so leave out the other")]
+    #[error(
+        "item {0} is superseded and tolerated in the same step; its successor is judged, so leave out the other"
+    )]
     Both(ItemId),
 }
 
