@@ -12,6 +12,7 @@
 
 mod bench;
 mod binaries;
+mod corpus;
 mod daemon;
 mod docker;
 mod example;
@@ -38,6 +39,8 @@ cargo xtask <task>
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
   bench <what>                engine | dispatch | verify | size | plugins; one JSON line per figure on stdout
   wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
+  corpus add <pkg>@<ver>...   keeps a compiled plugin per language of released contracts in tests/corpus;
+                              --built uses the programs that are there
   ci                          what a fresh machine runs: .ci/run (installs packages, needs root)
 ";
 
@@ -73,6 +76,8 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", what] => bench::run(&workspace, what),
         ["wit"] => wit::run(&workspace, &[]),
         ["wit", "--freeze", name] => wit::run(&workspace, &["--freeze", name]),
+        ["corpus", "add", "--built", names @ ..] => corpus::add(&workspace, names, true),
+        ["corpus", "add", names @ ..] => corpus::add(&workspace, names, false),
         ["ci"] => process::run(process::command("bash", [".ci/run"]).current_dir(&workspace.root)),
         _ => bail!("do not know {:?}\n\n{USAGE}", args.join(" ")),
     }

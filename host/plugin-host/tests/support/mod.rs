@@ -32,6 +32,13 @@ pub(crate) fn shared_host() -> PluginHost {
     host(&dir, 7)
 }
 
+/// The same without the child and its bound on time: a debug build of the compiler takes minutes for an interpreter.
+pub(crate) fn shared_host_in_process() -> PluginHost {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache");
+    let options = HostOptions { compiler: Compiler::InProcess, ..HostOptions::default() };
+    PluginHost::with_options(&dir, CacheKey::from_bytes([7; 32]), options).unwrap()
+}
+
 /// A host that compiles in a child, as the daemon does.
 pub(crate) fn host(dir: &Path, key: u8) -> PluginHost {
     let options =
