@@ -447,6 +447,7 @@ impl<'p> Driver<'p> {
                     _ => None,
                 };
                 self.record(&run, now, ENGINE, body)?;
+                // The seal joins the entry that it seals.
                 if let Some(outcome) = outcome {
                     tracing::info!(%run, ?outcome, "run ended");
                     if let Some(summary) = self.summaries.remove(&run) {

@@ -14,7 +14,11 @@ use pangolin_core::{
     entry::{Entry, EntryBody, RunOutcome},
     ids::{Digest, QueueName, RunId},
 };
-use pangolin_ports::run_store::{Append, Batch, Commit, Guard, Head, RunStore, RunStoreError, Write};
+use pangolin_ports::{
+    commit_limits::CommitLimits,
+    commit_meter::CommitMeter,
+    run_store::{Append, Batch, Commit, Guard, Head, RunStore, RunStoreError, Write},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -94,48 +98,62 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Leaf hash and bytes.
 type NewRecord = (Digest, Vec<u8>);
 
-/// A run's records that belong together are committed together. Beyond this many bytes, parts of outputs go ahead in
-/// commits of their own, so that a commit stays below what a store takes (a DynamoDB transaction: 4 MB, 100 actions).
-const PIECE_BYTES: usize = 1 << 20;
-
-/// What was appended to one run.
-struct PendingRun {
-    /// Before the first record.
-    head: Head,
-    records: Vec<NewRecord>,
-    /// Numbers of records after which the stream may be cut in two commits.
-    cuts: Vec<usize>,
+/// What is committed together or not at all.
+#[derive(Default)]
+struct Unit {
+    /// With the head that each run had before. In the order in which they were appended to.
+    runs: Vec<(RunId, Head, Vec<NewRecord>)>,
+    /// Records of the deployment log with the admissions up to each.
+    log: Vec<(NewRecord, u64)>,
+    writes: HashMap<String, Option<Vec<u8>>>,
 }
 
-impl PendingRun {
-    /// Takes records off the front that are to be committed ahead; `None` when the rest may go in one commit or cannot
-    /// be cut.
-    fn take_piece(&mut self) -> Option<(Head, Vec<NewRecord>)> {
-        let mut bytes = 0;
-        let mut fitting = 0;
-        for (_, record) in &self.records {
-            bytes += record.len();
-            fitting += usize::from(bytes <= PIECE_BYTES);
+impl Unit {
+    fn measure(&self, meter: &mut CommitMeter) {
+        for (key, value) in &self.writes {
+            meter.cell(key, value.as_ref().map_or(0, Vec::len));
         }
-        if bytes <= PIECE_BYTES {
-            return None;
+        for (run, _, records) in &self.runs {
+            let stream = keys::run_stream(run);
+            for (_, bytes) in records {
+                meter.record(&stream, bytes.len());
+            }
         }
-        let cut = *self.cuts.iter().rfind(|cut| **cut <= fitting).or_else(|| self.cuts.first())?;
-        let rest = self.records.split_off(cut);
-        let piece = std::mem::replace(&mut self.records, rest);
-        let head = self.head;
-        self.head = Head { len: head.len + cut as u64, hash: piece.last().map(|(leaf, _)| *leaf) };
-        self.cuts.retain(|other| *other > cut);
-        self.cuts.iter_mut().for_each(|other| *other -= cut);
-        Some((head, piece))
+        for ((_, bytes), _) in &self.log {
+            meter.record(keys::LOG, bytes.len());
+        }
     }
 }
 
+/// What waits for a commit, in order: a commit may end after any unit.
 #[derive(Default)]
 struct Pending {
-    runs: HashMap<RunId, PendingRun>,
-    log: Vec<NewRecord>,
-    writes: HashMap<String, Option<Vec<u8>>>,
+    units: Vec<Unit>,
+    /// Whether what comes next belongs to the last unit.
+    together: bool,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// The unit that an entry goes into.
+    fn next(&mut self) -> &mut Unit {
+        if !self.together || self.units.is_empty() {
+            self.units.push(Unit::default());
+        }
+        self.last()
+    }
+
+    /// The unit of what was appended last.
+    fn last(&mut self) -> &mut Unit {
+        if self.units.is_empty() {
+            self.units.push(Unit::default());
+        }
+        let last = self.units.len() - 1;
+        &mut self.units[last]
+    }
 }
 
 /// The writer's view of the ledger. What was appended becomes durable with [`Ledger::commit`]; after a failed
@@ -147,9 +165,12 @@ pub struct Ledger {
     nonce: String,
     batches: u64,
     chains: HashMap<RunId, RunChain>,
+    /// Of everything appended, also of what waits for a commit.
     log: Frontier,
-    log_head: Head,
     admissions: u64,
+    /// What the store has of the log.
+    committed_log: Frontier,
+    log_head: Head,
     pending: Pending,
 }
 
@@ -187,8 +208,9 @@ impl Ledger {
             batches: 0,
             chains: HashMap::new(),
             log: Frontier::new(),
-            log_head: Head::default(),
             admissions: 0,
+            committed_log: Frontier::new(),
+            log_head: Head::default(),
             pending: Pending::default(),
         };
         ledger.load_log().await?;
@@ -210,6 +232,7 @@ impl Ledger {
         loop {
             let page = self.store.read(keys::LOG, self.log_head.len, 4096).await?;
             if page.is_empty() {
+                self.committed_log = self.log.clone();
                 return Ok(());
             }
             for record in page {
@@ -255,14 +278,25 @@ impl Ledger {
         let (entry, leaf, bytes) = chain
             .append(run, at, actor, body)
             .map_err(|source| LedgerError::Encode { run: run.clone(), source })?;
-        let empty = || PendingRun { head, records: Vec::new(), cuts: Vec::new() };
-        let slot = self.pending.runs.entry(run.clone()).or_insert_with(empty);
-        slot.records.push((leaf, bytes));
-        // Not in the commit that admits the run: its cells and its leaf in the log belong to the first entry.
-        if slot.head.len > 0 && matches!(entry.body, EntryBody::ItemOutputs { .. }) {
-            slot.cuts.push(slot.records.len());
+        let unit = self.pending.next();
+        match unit.runs.iter_mut().find(|(found, ..)| found == run) {
+            Some((_, _, records)) => records.push((leaf, bytes)),
+            None => unit.runs.push((run.clone(), head, vec![(leaf, bytes)])),
         }
         Ok(entry)
+    }
+
+    /// What is appended from here to [`Ledger::apart`] is committed together, whatever the store's limits: a prefix of it
+    /// would be a ledger that nobody meant. Keep it small.
+    pub fn together(&mut self) {
+        self.pending.units.push(Unit::default());
+        self.pending.together = true;
+    }
+
+    /// Ends what [`Ledger::together`] began.
+    pub fn apart(&mut self) {
+        self.pending.together = false;
+        self.pending.units.pop_if(|unit| unit.runs.is_empty() && unit.writes.is_empty());
     }
 
     /// Appends an event to the deployment log. Returns its index, its inclusion proof and the signed checkpoint
@@ -270,13 +304,14 @@ impl Ledger {
     fn append_log(&mut self, event: &LogEvent) -> Result<(u64, Vec<Digest>, String), LedgerError> {
         let bytes = event.encode().map_err(LedgerError::Log)?;
         let leaf = pangolin_audit::merkle::leaf_hash(&bytes);
-        let index = self.log_head.len + self.pending.log.len() as u64;
+        let index = self.log.len();
         let proof = self.log.proof_of_next();
         self.log.push(leaf);
         let checkpoint =
             Checkpoint { origin: self.origin().to_owned(), size: index + 1, root: self.log.root() };
         let note = checkpoint.sign(&self.key).map_err(LedgerError::Sign)?.to_string();
-        self.pending.log.push((leaf, bytes));
+        let admissions = self.admissions + u64::from(matches!(event, LogEvent::Admit(_)));
+        self.pending.last().log.push(((leaf, bytes), admissions));
         Ok((index, proof, note))
     }
 
@@ -359,17 +394,17 @@ impl Ledger {
     }
 
     fn put(&mut self, key: String, value: Vec<u8>) {
-        self.pending.writes.insert(key, Some(value));
+        self.pending.last().writes.insert(key, Some(value));
     }
 
     fn delete(&mut self, key: String) {
-        self.pending.writes.insert(key, None);
+        self.pending.last().writes.insert(key, None);
     }
 
     /// Whether something waits for [`Ledger::commit`].
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !(self.pending.runs.is_empty() && self.pending.log.is_empty() && self.pending.writes.is_empty())
+        !self.pending.is_empty()
     }
 
     /// Whether nobody took the fence since.
@@ -386,62 +421,87 @@ impl Ledger {
         self.batches
     }
 
-    /// Makes everything appended since the last commit durable, all or nothing. A busy or full store is waited
-    /// for: nothing is lost and nothing is done twice.
+    /// Makes everything appended since the last commit durable: in one batch, or in several in order when the store takes
+    /// less at once ([`RunStore::limits`]). A busy or full store is waited for: nothing is lost and nothing is done twice.
     ///
-    /// One exception: parts of many outputs (`item.outputs`) may go ahead in commits of their own. That is sound because
-    /// - every prefix of a run that ends with such an entry is a valid ledger: the attempt still runs, and what its parts
-    ///   name counts only once its end is recorded. After a crash the end is collected again and goes on behind the parts
-    ///   that are there, or starts over with part 0;
-    /// - what stands before them in the same turn are ends of attempts, answers of patterns and items added by these. They
-    ///   touch no cell, no leaf of the deployment log and no other run. Attempts are fired later in the turn, so no lock
-    ///   is taken that an entry of another run in the rest of the commit would give back;
-    /// - nothing is done about any of them before the last commit of the turn is durable.
+    /// A crash between two of them is harmless:
+    /// - units are committed in the order in which they were recorded, over all runs: whoever takes a lock or a slot stands
+    ///   behind the one who gave it back;
+    /// - every entry may be the last one of a ledger, but those that [`Ledger::together`] keeps in one unit. Parts of
+    ///   outputs (`item.outputs`) count only once the end of their attempt is recorded;
+    /// - nothing is done about any of them before the last commit is durable.
     ///
     /// # Errors
     /// [`LedgerError::Deposed`] when another driver leads; drop this value then.
     pub async fn commit(&mut self) -> Result<(), LedgerError> {
-        let mut pending = std::mem::take(&mut self.pending);
-        for (run, appended) in &mut pending.runs {
-            while let Some((head, records)) = appended.take_piece() {
-                let mut batch = self.next_batch();
-                append_to(&mut batch, run, head, records);
-                self.commit_batch(batch).await?;
+        let limits = self.store.limits();
+        let mut units = std::mem::take(&mut self.pending).units.into_iter().peekable();
+        while units.peek().is_some() {
+            self.batches += 1;
+            let id = format!("d/{}/{}/{}", self.fence, self.nonce, self.batches);
+            let mut meter = CommitMeter::new(id.len());
+            meter.cell(keys::FENCE, 0);
+            let mut taken = Vec::new();
+            while let Some(unit) = units.peek() {
+                if limits != CommitLimits::UNLIMITED {
+                    let mut with = meter.clone();
+                    unit.measure(&mut with);
+                    if !unit.log.is_empty() {
+                        with.cell(keys::LOG_FRONTIER, SAVED_FRONTIER_BYTES_MAX);
+                    }
+                    if !taken.is_empty() && !limits.admit(with.cost()) {
+                        break;
+                    }
+                    meter = with;
+                }
+                taken.extend(units.next());
             }
+            let batch = self.batch(id, taken);
+            self.commit_batch(batch).await?;
         }
-        let mut batch = self.next_batch();
-        batch.writes = pending
-            .writes
-            .into_iter()
-            .map(|(key, value)| match value {
-                Some(value) => Write::Put { key, value },
-                None => Write::Delete(key),
-            })
-            .collect();
-        for (run, PendingRun { head, records, .. }) in pending.runs {
-            append_to(&mut batch, &run, head, records);
-        }
-        if let Some((hash, _)) = pending.log.last() {
-            let next = Head { len: self.log_head.len + pending.log.len() as u64, hash: Some(*hash) };
-            let saved =
-                SavedFrontier { admissions: self.admissions, last: *hash, frontier: self.log.clone() };
-            batch.writes.push(Write::Put { key: keys::LOG_FRONTIER.to_owned(), value: saved.encode() });
-            batch.guards.push(Guard::HeadIs { stream: keys::LOG.to_owned(), head: self.log_head });
-            batch.appends.push(Append { stream: keys::LOG.to_owned(), records: pending.log });
-            self.log_head = next;
-        }
-        self.commit_batch(batch).await
+        Ok(())
     }
 
-    /// An empty batch of this driver.
-    fn next_batch(&mut self) -> Batch {
-        self.batches += 1;
-        Batch {
-            id: format!("d/{}/{}/{}", self.fence, self.nonce, self.batches),
-            guards: vec![Guard::VersionIs { key: keys::FENCE.to_owned(), version: self.fence }],
-            writes: Vec::new(),
-            appends: Vec::new(),
+    /// One batch of these units.
+    fn batch(&mut self, id: String, units: Vec<Unit>) -> Batch {
+        let mut runs: HashMap<RunId, (Head, Vec<NewRecord>)> = HashMap::new();
+        let mut writes = HashMap::new();
+        let mut log = Vec::new();
+        for unit in units {
+            for (run, head, records) in unit.runs {
+                runs.entry(run).or_insert_with(|| (head, Vec::new())).1.extend(records);
+            }
+            writes.extend(unit.writes);
+            log.extend(unit.log);
         }
+        let mut batch = Batch {
+            id,
+            guards: vec![Guard::VersionIs { key: keys::FENCE.to_owned(), version: self.fence }],
+            writes: writes
+                .into_iter()
+                .map(|(key, value)| match value {
+                    Some(value) => Write::Put { key, value },
+                    None => Write::Delete(key),
+                })
+                .collect(),
+            appends: Vec::with_capacity(runs.len() + 1),
+        };
+        for (run, (head, records)) in runs {
+            let stream = keys::run_stream(&run);
+            batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
+            batch.appends.push(Append { stream, records });
+        }
+        if let Some(((last, _), admissions)) = log.last() {
+            let (last, admissions) = (*last, *admissions);
+            self.committed_log.extend(log.iter().map(|((hash, _), _)| *hash));
+            let saved = SavedFrontier { admissions, last, frontier: self.committed_log.clone() };
+            batch.writes.push(Write::Put { key: keys::LOG_FRONTIER.to_owned(), value: saved.encode() });
+            batch.guards.push(Guard::HeadIs { stream: keys::LOG.to_owned(), head: self.log_head });
+            let records = log.into_iter().map(|(record, _)| record).collect();
+            batch.appends.push(Append { stream: keys::LOG.to_owned(), records });
+            self.log_head = Head { len: self.committed_log.len(), hash: Some(last) };
+        }
+        batch
     }
 
     async fn commit_batch(&self, batch: Batch) -> Result<(), LedgerError> {
@@ -481,11 +541,8 @@ impl Ledger {
     }
 }
 
-fn append_to(batch: &mut Batch, run: &RunId, head: Head, records: Vec<NewRecord>) {
-    let stream = keys::run_stream(run);
-    batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
-    batch.appends.push(Append { stream, records });
-}
+/// Most bytes of a [`SavedFrontier`]: numbers, two hashes and one for each bit of the length.
+const SAVED_FRONTIER_BYTES_MAX: usize = 8 + 32 + 32 + 8 + 64 * 32;
 
 /// The right edge of the deployment log's tree, so that nobody has to read the log to extend it. A cache.
 struct SavedFrontier {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use common::{Mortal, Workers, World};
+use common::{Mortal, Narrow, Workers, World};
 use pangolin_audit::{
     bundle::Bundle,
     report::{Report as Verified, Verdict},
@@ -33,7 +33,9 @@ use pangolin_orchestrator::{
     load::load_run,
     patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
 };
-use pangolin_ports::{blob_store::BlobStore as _, memory::MemoryBlobStore, run_store::RunStore};
+use pangolin_ports::{
+    blob_store::BlobStore as _, commit_limits::CommitLimits, memory::MemoryBlobStore, run_store::RunStore,
+};
 use serde_json::json;
 
 type Outputs = BTreeMap<String, Digest>;
@@ -66,6 +68,9 @@ async fn verified(world: &World) -> (Vec<u8>, Verified) {
     (bundle, report)
 }
 
+/// A store that takes a megabyte at once.
+const MEGABYTE: CommitLimits = CommitLimits { actions: 100, bytes: 1 << 20 };
+
 const ONE: &str = r#"{"id":"many","queue":"default","items":[
  {"id":"split","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":[]}]}"#;
 
@@ -90,7 +95,7 @@ async fn the_driver_may_die_between_any_two_parts() {
             let mut world = World::new(ONE, workers(&first, &blobs), Arc::new(NoPatterns)).await;
             let mortal =
                 Mortal { inner: world.store.clone(), left: AtomicI64::new(alive), last_is_applied: true };
-            let died = world.live(Arc::new(mortal)).await;
+            let died = world.live(Narrow::to(MEGABYTE, Arc::new(mortal))).await;
             let mut expected = &first;
             let before = if died { parts(&world).await } else { Vec::new() };
             let had_ended = world.is_sealed(&world.run).await;
@@ -245,8 +250,8 @@ async fn two_thousand_items_map_the_outputs_of_one_and_one_reduces_them() {
     let mut world = mapping(ONE, Arc::new(MapAll)).await;
     // Dies in the middle once.
     let mortal = Mortal { inner: world.store.clone(), left: AtomicI64::new(20), last_is_applied: true };
-    assert!(map(&mut world, &outputs, Arc::new(mortal)).await);
-    let store = world.store.clone();
+    assert!(map(&mut world, &outputs, Narrow::to(MEGABYTE, Arc::new(mortal))).await);
+    let store = Narrow::to(MEGABYTE, world.store.clone());
     assert!(!map(&mut world, &outputs, store).await);
     let (_, report) = verified(&world).await;
     assert_eq!(report.checks.handoff.detail, "4000 inputs are sealed products of items done before");
@@ -259,7 +264,7 @@ async fn two_thousand_items_map_the_outputs_of_one_and_one_reduces_them() {
 async fn an_item_may_have_as_many_outputs_as_the_host_takes() {
     let outputs = outputs(OUTPUTS_MAX, 0, b"piece");
     let mut world = mapping(ONE, Arc::new(NoPatterns)).await;
-    let store = world.store.clone();
+    let store = Narrow::to(MEGABYTE, world.store.clone());
     assert!(!map(&mut world, &outputs, store).await);
     verified(&world).await;
     assert!(kept(&world, "split").await == outputs);
@@ -276,7 +281,7 @@ async fn outputs_in_parts_can_be_needed_and_make_a_bundle_of_version_2() {
     ]});
     let outputs = outputs(600, 0, b"piece");
     let mut world = mapping(&plan.to_string(), Arc::new(NoPatterns)).await;
-    let store = world.store.clone();
+    let store = Narrow::to(MEGABYTE, world.store.clone());
     assert!(!map(&mut world, &outputs, store).await);
     let (bundle, report) = verified(&world).await;
     assert_eq!(report.checks.handoff.detail, "2 inputs are sealed products of items done before");

@@ -4,12 +4,14 @@
 //!
 //! Deliberately not here: anything that knows a technology.
 
+pub mod anchor;
 #[cfg(feature = "conformance")]
 pub mod backend_conformance;
 pub mod batch_rules;
 pub mod blob_store;
 pub mod clock;
 pub mod commit_limits;
+pub mod commit_meter;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod inbox;

@@ -308,9 +308,11 @@ impl Driver<'_> {
         match Self::judge(self.parts, state, &open, &answered.answer).await {
             Ok(entries) => {
                 let actor = actor(state);
+                self.ledger.together();
                 for (body, added) in entries {
                     self.record_with(&run, now, &actor, body, added)?;
                 }
+                self.ledger.apart();
                 let live = self.scheduler.run(&run).and_then(RunState::growth).is_some_and(Growth::is_live);
                 if !live {
                     self.growing.remove(&run);

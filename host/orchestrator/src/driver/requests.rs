@@ -190,6 +190,8 @@ impl Driver<'_> {
         };
         let mut first = None;
         let mut count = 0;
+        // A part of it would be an extension that nobody asked for.
+        self.ledger.together();
         for Stored { addition, document } in stored {
             count += addition.items.len();
             let body = EntryBody::RunExtended {
@@ -204,6 +206,7 @@ impl Driver<'_> {
             let entry = self.record_with(run, now, actor, body, Some(addition.items))?;
             first.get_or_insert(entry);
         }
+        self.ledger.apart();
         Ok(accepted(
             run,
             &format!("{count} {} added", if count == 1 { "item" } else { "items" }),
@@ -364,6 +367,7 @@ impl Driver<'_> {
             Ok(state) => state,
             Err(why) => return Ok(Disposition::Rejected(Answer::because(why).to_bytes())),
         };
+        self.ledger.together();
         self.ledger.append(run, now, &actor, body)?;
         let (receipt, summary) = self.ledger.admit(run, digest, &queue, &actor, items, now)?;
         tracing::info!(%run, %actor, items, "run admitted");
@@ -373,6 +377,7 @@ impl Driver<'_> {
         } else {
             self.scheduler.insert_run(state);
         }
+        self.ledger.apart();
         let receipt = serde_json::to_value(&receipt).ok();
         Ok(Disposition::Accepted(
             Answer { run: Some(run.clone()), receipt, ..Answer::because("admitted") }.to_bytes(),

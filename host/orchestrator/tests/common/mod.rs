@@ -37,6 +37,7 @@ use pangolin_orchestrator::{
 };
 use pangolin_ports::{
     blob_store::BlobStore,
+    commit_limits::CommitLimits,
     inbox::{Disposition, Inbox, Message},
     memory::{ManualClock, MemoryBlobStore, MemoryInbox, MemoryRunStore},
     run_store::{Batch, Cell, Commit, Head, Record, RunStore, RunStoreError},
@@ -79,6 +80,51 @@ impl RunStore for Mortal {
     }
     async fn scan(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<(String, Cell)>, RunStoreError> {
         self.inner.scan(p, a, l).await
+    }
+}
+
+/// Takes little in one commit, so that the ledger has to cut.
+pub(crate) struct Narrow {
+    store: Arc<dyn RunStore>,
+    limits: CommitLimits,
+}
+
+impl Narrow {
+    /// Everything is cut that may be cut.
+    pub(crate) fn fully(store: Arc<dyn RunStore>) -> Arc<dyn RunStore> {
+        Self::to(CommitLimits { actions: 1, bytes: 1 }, store)
+    }
+
+    pub(crate) fn to(limits: CommitLimits, store: Arc<dyn RunStore>) -> Arc<dyn RunStore> {
+        Arc::new(Self { store, limits })
+    }
+}
+
+#[async_trait]
+impl RunStore for Narrow {
+    fn limits(&self) -> CommitLimits {
+        self.limits
+    }
+    async fn commit(&self, batch: Batch) -> Result<Commit, RunStoreError> {
+        self.store.commit(batch).await
+    }
+    async fn was_committed(&self, id: &str) -> Result<bool, RunStoreError> {
+        self.store.was_committed(id).await
+    }
+    async fn head(&self, stream: &str) -> Result<Head, RunStoreError> {
+        self.store.head(stream).await
+    }
+    async fn read(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Record>, RunStoreError> {
+        self.store.read(stream, from, limit).await
+    }
+    async fn streams(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<String>, RunStoreError> {
+        self.store.streams(p, a, l).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Cell>, RunStoreError> {
+        self.store.get(key).await
+    }
+    async fn scan(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<(String, Cell)>, RunStoreError> {
+        self.store.scan(p, a, l).await
     }
 }
 
