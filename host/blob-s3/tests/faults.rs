@@ -13,7 +13,7 @@ use pangolin_core::ids::Digest;
 use pangolin_ports::blob_store::{BlobError, BlobStore};
 use pangolin_s3_fake::S3Fake;
 
-const LARGE: usize = 700_000;
+const LARGE: usize = 300_000;
 
 fn large() -> Vec<u8> {
     (0..LARGE).map(|index| (index % 251) as u8).collect()

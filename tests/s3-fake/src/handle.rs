@@ -154,9 +154,13 @@ fn check_payload(asking: &Asking) -> Result<(), Refusal> {
             _ => return refuse(400, "InvalidRequest", "Value for x-amz-checksum-sha256 header is invalid."),
         }
     }
+    if let Some(promised) = asking.header("x-amz-checksum-crc32")
+        && STANDARD.encode(crc32fast::hash(&asking.body).to_be_bytes()) != promised
+    {
+        return refuse(400, "BadDigest", "The CRC32 you specified did not match the calculated checksum.");
+    }
     let other = [
         "content-md5",
-        "x-amz-checksum-crc32",
         "x-amz-checksum-crc32c",
         "x-amz-checksum-sha1",
         "x-amz-trailer",

@@ -7,6 +7,7 @@
 //! Deliberately not here: faults below an adapter (full disk, killed process); only the adapter's own tests know
 //! how to cause them.
 
+pub mod anchor;
 pub mod blob_store;
 pub mod inbox;
 pub mod run_store;

@@ -1,11 +1,13 @@
 //! In-memory adapters: for tests, for simulation, and as the model that other adapters are compared with.
 //! Nothing survives the process.
 
+mod anchor;
 mod blob_store;
 mod clock;
 mod inbox;
 mod run_store;
 
+pub use anchor::MemoryAnchor;
 pub use blob_store::MemoryBlobStore;
 pub use clock::{ManualClock, SystemClock};
 pub use inbox::MemoryInbox;
