@@ -116,7 +116,10 @@ pub(super) async fn paging_misses_and_repeats_nothing(fresh: &Fresh<'_>) -> Outc
     let mut writes: Vec<_> = keys.iter().map(|key| put(key, "v")).collect();
     writes.push(put("lock0", "not below lock/"));
     writes.push(put("loc", "not below lock/"));
+    // In two batches: together they are more than every store takes.
+    let more = writes.split_off(60);
     must_commit(&*store, write("create", Vec::new(), writes)).await?;
+    must_commit(&*store, write("create more", Vec::new(), more)).await?;
     let gone = |index: usize| index.is_multiple_of(3) || (40..60).contains(&index);
     let deletes = (0..100)
         .filter(|index| gone(*index))
