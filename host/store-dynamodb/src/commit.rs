@@ -52,7 +52,7 @@ impl DynamoRunStore {
                 }
                 Answer::OtherContent => {
                     token = self.token(&batch.id);
-                    "the token was used for another content".to_owned()
+                    format!("committing to table {}: the token was used for another content", self.table)
                 }
                 Answer::Unclear(why) => {
                     unclear = true;

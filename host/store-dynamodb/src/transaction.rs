@@ -333,3 +333,83 @@ impl<'a> Guards<'a> {
 fn put(table: &str, item: Item) -> aws_sdk_dynamodb::types::builders::PutBuilder {
     Put::builder().table_name(table).set_item(Some(item))
 }
+
+#[cfg(test)]
+mod tests {
+    use pangolin_core::ids::Digest;
+    use pangolin_ports::commit_limits::CommitCost;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Size of an item as the developer guide counts it: names and values, numbers with up to 21 bytes.
+    fn size(item: &Item) -> usize {
+        let value = |value: &AttributeValue| match value {
+            AttributeValue::S(text) => text.len(),
+            AttributeValue::B(bytes) => bytes.as_ref().len(),
+            AttributeValue::N(_) => 21,
+            other => panic!("{other:?} is not in our layout"),
+        };
+        item.iter().map(|(name, content)| name.len() + value(content)).sum()
+    }
+
+    /// What an action writes, or for an update its key and values.
+    fn item_of(action: &TransactWriteItem) -> Item {
+        let (put, update, check) = (action.put(), action.update(), action.condition_check());
+        let values = update.and_then(|update| update.expression_attribute_values().cloned());
+        let key = update.map(|update| update.key()).or(check.map(|check| check.key()));
+        let mut item = put.map(|put| put.item()).or(key).unwrap().clone();
+        item.extend(values.unwrap_or_default());
+        item
+    }
+
+    fn key(action: &TransactWriteItem) -> (String, String) {
+        let item = item_of(action);
+        (item["pk"].as_s().unwrap().clone(), item["sk"].as_s().unwrap().clone())
+    }
+
+    prop_compose! {
+        fn batches()(
+            id in "\\PC{1,40}",
+            guards in proptest::collection::vec(("[a-d]{1,3}", 0..3_u64), 0..8),
+            writes in proptest::collection::btree_map("[a-d]{1,3}", prop::option::of(0..65_536_usize), 0..8),
+            appends in proptest::collection::btree_map("[a-c]{1,2}", proptest::collection::vec(0..60_001_usize, 0..30), 0..4),
+        ) -> Batch {
+            let mut batch = Batch { id, ..Batch::default() };
+            batch.guards.extend(guards.into_iter().map(|(key, version)| match version {
+                0 => Guard::Absent(key),
+                version => Guard::VersionIs { key, version },
+            }));
+            batch.writes.extend(writes.into_iter().map(|(key, size)| match size {
+                Some(size) => Write::Put { key, value: vec![0; size] },
+                None => Write::Delete(key),
+            }));
+            for (stream, sizes) in appends {
+                let head = Head { len: sizes.len() as u64, hash: Some(Digest::of(b"")) };
+                batch.guards.push(Guard::HeadIs { stream: stream.clone(), head });
+                let records = sizes.into_iter().map(|size| (Digest::of(b""), vec![0; size])).collect();
+                batch.appends.push(Append { stream, records });
+            }
+            batch
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_transaction_is_never_larger_than_the_cost_of_its_batch(batch in batches()) {
+            let transaction = Transaction::new("table", &batch).unwrap();
+            let cost = CommitCost::of(&batch);
+            let sizes: Vec<usize> = transaction.items.iter().map(|action| size(&item_of(action))).collect();
+            prop_assert!(sizes.len() <= cost.actions, "{} actions, {cost:?}", sizes.len());
+            prop_assert!(sizes.iter().sum::<usize>() <= cost.bytes, "{sizes:?}, {cost:?}");
+            prop_assert!(sizes.iter().all(|size| *size < 400 << 10), "{sizes:?}");
+            let mut keys: Vec<_> = transaction.items.iter().map(key).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            prop_assert_eq!(keys.len(), sizes.len(), "two actions are on one item");
+            let mut checks = transaction.items.iter().filter_map(TransactWriteItem::condition_check);
+            let without = checks.any(|check| check.condition_expression().is_empty());
+            prop_assert!(!without, "a check without a condition");
+        }
+    }
+}
