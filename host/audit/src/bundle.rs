@@ -4,7 +4,7 @@
 //!
 //! | member | content |
 //! | --- | --- |
-//! | `anchor` | `{anchorId, at, guarantee}`; absent while the run is not sealed |
+//! | `anchor` | `{anchorId, at, evidence, guarantee}`; absent while the run is not sealed; `evidence` only of an anchor outside the deployment |
 //! | `checkpoint` | signed note: C2SP checkpoint of the run's tree, origin `<log>/run/<run>` |
 //! | `digest` | SHA-256 of the bundle's canonical bytes without this member |
 //! | `entries` | the ledger entries in order, as objects; because the whole file is canonical, the bytes of each are its leaf |
@@ -13,7 +13,7 @@
 //! | `log` | `{admit, checkpoint, origin, seal}`: the run's leaves of the deployment log with inclusion proofs |
 //! | `objects` | digest → base64 of the bytes |
 //! | `run` | run id |
-//! | `schemaVersion` | 1 or 2, see below |
+//! | `schemaVersion` | 1 to 3, see below |
 //!
 //! Nothing is uncovered: `digest` covers every byte against accidents; against an adversary the entries, log leaves
 //! and both checkpoints are under the deployment's signature, objects are under the entries' digests, `anchor`
@@ -27,6 +27,9 @@
 //! `supersedes`, `pins` (`run.extended`). A program that knows version 1 only would take such a member for an
 //! alteration and accuse a good record; so it is told that it cannot judge. Everything else stays version 1. Which of
 //! the two a bundle must have follows from its entries, and the verifier checks that.
+//!
+//! Version 3 says that `anchor` has `evidence`: what the exporter saw when it asked an anchor outside the deployment
+//! ([`crate::anchor`]). Which of the earlier versions the entries need is the same as without.
 //!
 //! With version 2 came further roles of objects: amended plan, parameters, decisions, pins of added items, lists of
 //! artifacts of plugin blocks (member `block_artifacts` of an attempt's end) with the artifacts, and the components that
@@ -47,6 +50,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::{
+    anchor::AnchorEvidence,
     canon::{CanonError, INTEGER_MAX, to_vec},
     rebuild::Documents,
 };
@@ -55,7 +59,10 @@ pub use crate::refs::{COMPONENT_BYTES_MAX, OBJECT_BYTES_MAX};
 pub use build::{BundleBuilder, BundleError, LeafEvidence, LogEvidence, Placement, Wanted};
 
 /// Newest version of the bundle format.
-pub const BUNDLE_VERSION: u32 = 2;
+pub const BUNDLE_VERSION: u32 = 3;
+
+/// The version of bundles with evidence of an anchor.
+pub(crate) const WITH_EVIDENCE: u32 = 3;
 
 /// Lowest version of the bundle format whose readers understand this entry.
 #[must_use]
@@ -108,7 +115,9 @@ pub enum FormatError {
         digest: Digest,
     },
     /// Written by a newer Pangolin.
-    #[error("bundle schema version {found}, this program understands up to 2; verify with a newer pangolin")]
+    #[error(
+        "bundle schema version {found}, this program understands up to {BUNDLE_VERSION}; verify with a newer pangolin"
+    )]
     Newer {
         /// The version.
         found: u64,
@@ -139,11 +148,16 @@ fn is_syntax(problem: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Anchor {
-    /// `local`: the deployment's own log.
+    /// `local`: the deployment's own log. Otherwise the id of an anchor outside, as `s3:<bucket>`.
     pub anchor_id: String,
-    /// When (ms), asserted; for `local` the time of the seal event.
+    /// When (ms), asserted; for `local` the time of the seal event, otherwise when the anchor took it.
     pub at: i64,
-    /// `detect`: alterations by anyone without the deployment's key are detected.
+    /// What the exporter saw at an anchor outside.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<AnchorEvidence>,
+    /// `detect`: alterations by anyone without the deployment's key are detected. `external-immutable`: see [`Guarantee`].
+    ///
+    /// [`Guarantee`]: crate::anchor::Guarantee
     pub guarantee: String,
 }
 
@@ -151,7 +165,18 @@ impl Anchor {
     /// The anchor of a single machine: the deployment log itself.
     #[must_use]
     pub fn local(sealed_at: i64) -> Self {
-        Self { anchor_id: "local".to_owned(), at: sealed_at, guarantee: "detect".to_owned() }
+        Self { anchor_id: "local".to_owned(), at: sealed_at, evidence: None, guarantee: "detect".to_owned() }
+    }
+
+    /// An anchor outside of the deployment, which was asked about the very checkpoint of the log that the bundle has.
+    #[must_use]
+    pub fn external(evidence: AnchorEvidence) -> Self {
+        Self {
+            anchor_id: evidence.anchor_id.clone(),
+            at: evidence.taken_at_ms.unwrap_or(evidence.checked_at_ms),
+            guarantee: evidence.guarantee.as_str().to_owned(),
+            evidence: Some(evidence),
+        }
     }
 }
 

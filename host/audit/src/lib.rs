@@ -8,6 +8,7 @@
 //! key files, anchors that live outside the bundle, and decision replay. It compiles to wasm32-unknown-unknown, so
 //! that the verifier in a browser is the same code as the one in the command line.
 
+pub mod anchor;
 pub mod bundle;
 pub mod canon;
 pub mod chain;

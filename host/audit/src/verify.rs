@@ -1,7 +1,7 @@
 //! Judges a bundle, offline and without trusting who made it.
 //!
 //! Every check looks at the bundle's own bytes. A failure never stops an independent check, but a check that would
-//! only repeat an earlier failure says "n/a". Deliberately not here: live anchors, trusted time, and executing a pattern's
+//! only repeat an earlier failure says "n/a". Deliberately not here: asking anchors, trusted time, and executing a pattern's
 //! steps again (`pangolin-replay`).
 
 mod entries;
@@ -14,7 +14,8 @@ mod seals;
 use pangolin_core::{entry::RunSubmitted, ids::Digest};
 
 use crate::{
-    bundle::{Bundle, FormatError},
+    anchor::AnchorEvidence,
+    bundle::{Bundle, FormatError, WITH_EVIDENCE},
     note::{NoteError, VerifierKey},
     report::{Check, Claim, KeyUsed, REPORT_VERSION, Report, Verdict},
 };
@@ -40,8 +41,22 @@ impl Trust {
 }
 
 /// Verifies a bundle. Never fails itself: whatever the bytes are, the report says what is wrong with them.
+///
+/// An anchor outside the deployment is not asked: what the bundle says of it is checked as far as it goes, and supports no
+/// claim.
 #[must_use]
 pub fn verify_bundle(bytes: &[u8], trust: &Trust) -> Report {
+    verify_with(bytes, trust, None)
+}
+
+/// As [`verify_bundle`], with what the caller saw just now at the anchor, by its own means, about the checkpoint of the log
+/// in the bundle. Only this can make the claim `tamper-evident`.
+#[must_use]
+pub fn verify_bundle_live(bytes: &[u8], trust: &Trust, seen: &AnchorEvidence) -> Report {
+    verify_with(bytes, trust, Some(seen))
+}
+
+fn verify_with(bytes: &[u8], trust: &Trust, seen: Option<&AnchorEvidence>) -> Report {
     let bundle = match Bundle::parse(bytes) {
         Ok(bundle) => bundle,
         Err(error) => return unreadable(&error),
@@ -57,14 +72,14 @@ pub fn verify_bundle(bytes: &[u8], trust: &Trust) -> Report {
         suspect.report(&bundle, &walk, run_tree.as_ref(), &mut findings);
     }
     let sealed = seals::log(&bundle, submitted, &walk, key.as_ref(), &mut findings);
-    seals::anchor(&bundle, sealed.as_ref(), &mut findings);
+    let anchored = seals::anchor(&bundle, sealed.as_ref(), key.as_ref(), seen, &mut findings);
     objects.check_references(&bundle, &walk, &mut findings);
     findings.set(
         CheckName::Time,
         Check::not_applicable("times are asserted by the orchestrator; no outside clock vouches for them"),
     );
     format(&bundle, bytes, &walk, &mut findings);
-    assemble(&bundle, key, walk, findings, trust)
+    assemble(&bundle, key, walk, findings, (trust, anchored))
 }
 
 /// The file could not be read as a bundle at all.
@@ -119,7 +134,9 @@ fn choose_key(bundle: &Bundle<'_>, trust: &Trust, findings: &mut Findings) -> Op
 /// The bundle's own digest and version. Last, because a more telling check has usually named the place by now.
 fn format(bundle: &Bundle<'_>, bytes: &[u8], walk: &entries::Walk, findings: &mut Findings) {
     let computed: Digest = bundle.digest_of(bytes);
-    let (found, needed) = (bundle.schema_version, walk.bundle_version);
+    let with_evidence = bundle.anchor.as_ref().is_some_and(|anchor| anchor.evidence.is_some());
+    let found = bundle.schema_version;
+    let needed = if with_evidence { WITH_EVIDENCE } else { walk.bundle_version };
     let version_fits = found == needed || (walk.unknown_kinds > 0 && found > needed) || !walk.complete;
     if computed == bundle.digest && version_fits {
         findings
@@ -141,7 +158,7 @@ fn assemble(
     key: Option<VerifierKey>,
     walk: entries::Walk,
     findings: Findings,
-    trust: &Trust,
+    (trust, anchored): (&Trust, Option<seals::Anchored>),
 ) -> Report {
     let (verdict, unverifiable, incomplete) = findings.verdict();
     let (failure, checks) = findings.finish("not checked: an earlier check failed");
@@ -151,10 +168,9 @@ fn assemble(
         run_id: Some(bundle.run.to_string()),
         verdict,
         intact,
-        anchor_id: bundle.anchor.as_ref().map(|anchor| anchor.anchor_id.clone()),
-        guarantee: bundle.anchor.as_ref().map(|anchor| anchor.guarantee.clone()),
-        // The local anchor is the only one that can be checked here, and it supports no more than this.
-        claim: intact.then_some(Claim::TamperDetecting),
+        claim: intact.then(|| anchored.as_ref().map_or(Claim::TamperDetecting, |anchored| anchored.claim)),
+        anchor_id: anchored.as_ref().map(|anchored| anchored.id.clone()),
+        guarantee: anchored.map(|anchored| anchored.guarantee),
         time_tier: "asserted".to_owned(),
         key: key.map(|key| KeyUsed { vkey: key.to_string(), pinned: !trust.keys.is_empty() }),
         failure,

@@ -500,12 +500,12 @@ fn what_is_newer_is_unverifiable_not_intact_and_not_failed() {
 
     let bytes = small_run().bundle(Some(RunOutcome::Done));
     let newer = forge(&bytes, |bundle| {
-        bundle["schemaVersion"] = 3.into();
+        bundle["schemaVersion"] = 4.into();
         bundle["witness"] = "news".into();
     });
     let report = verify(&newer);
     assert_eq!(report.verdict, Verdict::Unverifiable, "{}", report.to_json());
-    assert!(report.unverifiable[0].contains("schema version 3"));
+    assert!(report.unverifiable[0].contains("schema version 4"));
 }
 
 #[test]

@@ -9,7 +9,9 @@
 //! that a sender whose answer from S3 was lost can tell its own message from another one with the same name, and a name that
 //! was ever settled cannot be sent again.
 //!
-//! Order is by the time at which S3 took the message (whole seconds), within a second by the sender's clock, then by name.
+//! Order is by the time at which S3 took the message (whole seconds), within a second by the sender's clock, then by name
+//! (with more than 2,000 messages of one second by name at once). A listing ends after 20,000 messages; the next one goes on
+//! behind them.
 //!
 //! Anybody may put an object below `new` without this program. What is no readable message there gets a rejection with the
 //! reason and is removed; a name that is no id is escaped with `%XX`, which no id has. Keep versions of the bucket to look at

@@ -1,9 +1,9 @@
 //! What messages are made of objects.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,10 @@ use crate::{
 
 /// Requests at once.
 const TOGETHER: usize = 16;
+
+/// So many messages of one second are put in order by the sender's clock, which costs one request each, once. More are taken
+/// by name: a flood may not hold up everybody else.
+const ORDERED_MAX: usize = 2_000;
 
 /// An answer holds a receipt or findings; a plan has at most as many bytes.
 const ANSWER_BYTES_MAX: u64 = MESSAGE_BYTES_MAX;
@@ -34,11 +38,13 @@ pub(crate) struct Mailbox {
     objects: Objects,
     /// Stamp of our last message: the next one gets a later one, even if the clock says otherwise.
     last_sent_ns: Mutex<i128>,
+    /// When waiting messages were sent, as far as it was asked for.
+    sent_ns: Mutex<HashMap<Listed, i128>>,
 }
 
 impl Mailbox {
     pub(crate) fn new(objects: Objects) -> Self {
-        Self { objects, last_sent_ns: Mutex::new(0) }
+        Self { objects, last_sent_ns: Mutex::new(0), sent_ns: Mutex::default() }
     }
 
     pub(crate) async fn send(&self, message: Message) -> Result<(), InboxError> {
@@ -116,14 +122,28 @@ impl Mailbox {
     }
 
     /// Sorts objects of one second by the sender's clock.
-    async fn in_order_of_sending(&self, objects: Vec<Listed>) -> Result<Vec<Listed>, InboxError> {
+    async fn in_order_of_sending(&self, mut objects: Vec<Listed>) -> Result<Vec<Listed>, InboxError> {
+        if objects.len() > ORDERED_MAX {
+            objects.sort_by(|left, right| left.name.cmp(&right.name));
+            return Ok(objects);
+        }
         let asking = stream::iter(objects).map(async |object| {
-            let marks = self.objects.marks(Place::New, &object.name).await?;
-            Ok::<_, InboxError>((marks.unwrap_or_default().sent_ns, object))
+            let known = self.stamps().get(&object).copied();
+            let sent_ns = match known {
+                Some(sent_ns) => sent_ns,
+                None => self.objects.marks(Place::New, &object.name).await?.unwrap_or_default().sent_ns,
+            };
+            Ok::<_, InboxError>((sent_ns, object))
         });
         let mut objects: Vec<(i128, Listed)> = asking.buffered(TOGETHER).try_collect().await?;
         objects.sort_by(|left, right| (left.0, &left.1.name).cmp(&(right.0, &right.1.name)));
+        // Only those that still wait are remembered.
+        *self.stamps() = objects.iter().map(|(sent_ns, object)| (object.clone(), *sent_ns)).collect();
         Ok(objects.into_iter().map(|(_, object)| object).collect())
+    }
+
+    fn stamps(&self) -> MutexGuard<'_, HashMap<Listed, i128>> {
+        self.sent_ns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a message; `None` when it is settled or gone.

@@ -14,7 +14,7 @@ const MESSAGE: &str = "pangolin-message";
 /// When the sender sent, in metadata: nanoseconds since 1970.
 const SENT: &str = "pangolin-sent";
 
-/// Most objects of one listing. When more wait, the next listing goes on behind them, so that nobody starves.
+/// Most objects of one listing: 20 requests.
 const LISTED_MAX: usize = 20_000;
 
 /// An object below `new`.
@@ -189,27 +189,30 @@ impl Objects {
         }
     }
 
-    /// The objects below `new`, in the order of their names from where the last listing was cut.
+    /// The objects below `new`. When there are more than one listing takes, the next one goes on where this one was cut, and
+    /// comes round to the front.
     pub(crate) async fn list(&self) -> Result<Vec<Listed>, InboxError> {
         let begin = self.resume().clone();
+        let is_from_front = begin.is_none();
         let mut listed = Vec::new();
-        let cut = self.list_from(begin.clone(), &mut listed).await?;
-        *self.resume() = cut.then(|| listed.last().map(|last| last.name.clone())).flatten();
-        // It began in the middle and came to the end: the front is next.
-        if begin.is_some() && !cut {
-            let cut = self.list_from(None, &mut listed).await?;
+        let mut cut = self.list_from(begin, &mut listed).await?;
+        if cut.is_none() && !is_from_front {
+            cut = self.list_from(None, &mut listed).await?;
             listed.sort_by(|left, right| left.name.cmp(&right.name));
             listed.dedup_by(|left, right| left.name == right.name);
-            if cut {
-                *self.resume() = listed.last().map(|last| last.name.clone());
-            }
         }
+        *self.resume() = cut;
         Ok(listed)
     }
 
-    /// Whether more is left than one listing takes.
-    async fn list_from(&self, after: Option<String>, listed: &mut Vec<Listed>) -> Result<bool, InboxError> {
+    /// Lists at most [`LISTED_MAX`] objects; the name of the last one when more are left.
+    async fn list_from(
+        &self,
+        after: Option<String>,
+        listed: &mut Vec<Listed>,
+    ) -> Result<Option<String>, InboxError> {
         let prefix = self.key(Place::New, "");
+        let before = listed.len();
         let mut start = after.map(|name| self.key(Place::New, &name));
         let mut token = None;
         loop {
@@ -227,13 +230,13 @@ impl Objects {
                     etag: object.e_tag().unwrap_or_default().to_owned(),
                 });
             }
-            if page.is_truncated() != Some(true) {
-                return Ok(false);
-            }
-            if listed.len() >= LISTED_MAX {
-                return Ok(true);
-            }
             token = page.next_continuation_token().map(str::to_owned);
+            if page.is_truncated() != Some(true) || token.is_none() {
+                return Ok(None);
+            }
+            if listed.len() - before >= LISTED_MAX {
+                return Ok(listed.last().map(|last| last.name.clone()));
+            }
         }
     }
 

@@ -150,10 +150,11 @@ async fn what_was_answered_and_not_removed_is_removed() {
     assert_eq!(server.keys("b"), ["inbox/done/m"]);
 }
 
-/// 2,500 messages, more than two listings; taken in portions, in the order of sending, each once.
+/// 1,200 messages, more than one page of a listing; taken in portions, in the order of sending, each once. One question per
+/// message is enough for the order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_taken_in_order_and_once() {
-    const MESSAGES: usize = 2_500;
+    const MESSAGES: usize = 1_200;
     let (server, script) = (server().await, FaultScript::new());
     let inbox = inbox(&server, &script, 1);
     for index in 0..MESSAGES {
@@ -162,6 +163,8 @@ async fn a_flood_is_taken_in_order_and_once() {
     }
     let expected: Vec<String> = (0..MESSAGES).map(|index| format!("m{}", (index * 7_919) % 10_007)).collect();
     let mut taken = Vec::new();
+    let heads = || script.count(&On::operation("s3", "HeadObject"));
+    let before = heads();
     loop {
         let portion = inbox.waiting(100).await.unwrap();
         if portion.is_empty() {
@@ -174,6 +177,8 @@ async fn a_flood_is_taken_in_order_and_once() {
         }
     }
     assert_eq!(taken, expected);
+    // Per message: when it was sent, whether it has an answer, whether it is there to be settled.
+    assert!(heads() - before <= 3 * MESSAGES, "{} questions", heads() - before);
     assert!(server.keys("b").iter().all(|key| key.starts_with("inbox/done/")));
 }
 
@@ -259,4 +264,24 @@ async fn an_answer_that_is_none_is_an_error() {
     server.plant("b", "inbox/done/m", b"hello");
     let error = inbox.disposition("m").await.unwrap_err();
     assert!(error.to_string().contains("s3://b/inbox/done/m"), "{error}");
+}
+
+/// A message that is older than a flood, and behind it in the alphabet, is not seen by the first listing. The second one goes
+/// on where that was cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_listing_takes_starves_nobody() {
+    let (server, script) = (server().await, FaultScript::new());
+    let inbox = inbox(&server, &script, 1);
+    server.plant("b", "inbox/new/z", b"{}");
+    server.advance_ms(60_000);
+    for index in 0..20_500 {
+        server.plant("b", &format!("inbox/new/m{index:05}"), b"{}");
+    }
+    let mut first = Vec::new();
+    while !first.contains(&"z".to_owned()) {
+        assert!(script.count(&On::operation("s3", "ListObjectsV2")) <= 20, "z is not seen");
+        let portion = inbox.waiting(1).await.unwrap();
+        first.extend(portion.into_iter().map(|message| message.name));
+    }
+    assert_eq!(first, ["m00000", "z"]);
 }

@@ -1,18 +1,13 @@
 //! Where checkpoints of the deployment log are held outside the deployment.
 
-use std::fmt;
-
 use async_trait::async_trait;
 use pangolin_audit::{
     checkpoint::Checkpoint,
     note::{Note, VerifierKey},
-    report::Claim,
 };
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Version of the JSON of [`AnchorEvidence`].
-pub const EVIDENCE_VERSION: u32 = 1;
+pub use pangolin_audit::anchor::{AnchorEvidence, EVIDENCE_VERSION, Guarantee, Retention, Standing};
 
 /// Failures of an anchor.
 #[derive(Debug, Error)]
@@ -54,33 +49,6 @@ pub enum AnchorError {
     },
 }
 
-/// How strong an anchor is against the operator of the deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Guarantee {
-    /// Alterations by anyone without the deployment's key are detected.
-    Detect,
-    /// What is held cannot be altered or removed by anybody, the operator included, before a date.
-    ExternalImmutable,
-}
-
-impl Guarantee {
-    /// The word in reports and bundles.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Detect => "detect",
-            Self::ExternalImmutable => "external-immutable",
-        }
-    }
-}
-
-impl fmt::Display for Guarantee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Where a published checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -88,82 +56,6 @@ pub struct Published {
     pub locator: String,
     /// Whether this call made it. `false`: it was there already.
     pub created: bool,
-}
-
-/// What an anchor says about one checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It is there, once, with the signature of a given key, and everything that the guarantee needs was seen.
-    Held,
-    /// It is there, but something that the guarantee needs was not seen: see the findings.
-    Weak,
-    /// There is more than one version, a trace of a deletion, another checkpoint, or a text without a good signature.
-    /// Somebody tampered, or the log was forked.
-    Contested,
-    /// There is nothing.
-    Absent,
-}
-
-/// How long something is held, as the anchor itself says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Retention {
-    /// The anchor's word for it, as `COMPLIANCE`.
-    pub mode: String,
-    /// Until when, in milliseconds since the Unix epoch.
-    pub until_ms: i64,
-}
-
-/// The result of asking an anchor about a checkpoint: what was seen, when, and what that amounts to.
-///
-/// It is an observation, not a proof: a stranger believes it as far as the one who looked, and can look again
-/// ([`Anchor::examine`]). The words come from what was checked, never from configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct AnchorEvidence {
-    /// [`EVIDENCE_VERSION`].
-    pub schema_version: u32,
-    /// Which anchor, as `s3:<bucket>`.
-    pub anchor_id: String,
-    /// What was seen to hold: `external-immutable` only with [`Standing::Held`].
-    pub guarantee: Guarantee,
-    /// The judgement.
-    pub standing: Standing,
-    /// The log.
-    pub origin: String,
-    /// Number of leaves.
-    pub size: u64,
-    /// Names the place for people.
-    pub locator: String,
-    /// The signed note that is held; absent when there is none.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub note: Option<String>,
-    /// The version that was looked at, where the anchor has versions.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub version: Option<String>,
-    /// When the anchor took it by its own clock, in milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub taken_at_ms: Option<i64>,
-    /// How long it is held.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub retention: Option<Retention>,
-    /// When this was looked at by the looker's clock, in milliseconds since the Unix epoch.
-    pub checked_at_ms: i64,
-    /// What speaks against a stronger judgement, in words. Empty when it is [`Standing::Held`].
-    pub findings: Vec<String>,
-}
-
-impl AnchorEvidence {
-    /// The claim that a bundle may make whose log proofs lead to this checkpoint, provided that everything else in it is
-    /// intact: `tamper-evident` only when an external and immutable anchor holds it.
-    #[must_use]
-    pub fn claim(&self) -> Claim {
-        match (self.standing, self.guarantee) {
-            (Standing::Held, Guarantee::ExternalImmutable) => Claim::TamperEvident,
-            _ => Claim::TamperDetecting,
-        }
-    }
 }
 
 /// Reads a note that is to be published. Its signatures are not checked: the caller made them.

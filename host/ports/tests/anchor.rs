@@ -1,8 +1,6 @@
 //! The in-memory anchor passes the public suite, and the suite can fail: each deliberately broken anchor is rejected by the
 //! check that is meant to see it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
-
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},

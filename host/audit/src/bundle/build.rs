@@ -11,7 +11,7 @@ use pangolin_core::{
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{Anchor, Bundle, LogLeaf, LogPart, version_for};
+use super::{Anchor, Bundle, LogLeaf, LogPart, WITH_EVIDENCE, version_for};
 use crate::{
     canon::{DecodeError, INTEGER_MAX, decode_entry},
     note::{Note, VerifierKey},
@@ -236,6 +236,7 @@ impl BundleBuilder {
             }
             None => None,
         };
+        let with_evidence = anchor.as_ref().is_some_and(|anchor| anchor.evidence.is_some());
         let mut bundle = Bundle {
             anchor,
             checkpoint: checkpoint.to_string(),
@@ -255,7 +256,7 @@ impl BundleBuilder {
             },
             objects: self.objects.iter().map(|(digest, text)| (*digest, text.as_str())).collect(),
             run: self.run,
-            schema_version: self.schema_version,
+            schema_version: if with_evidence { WITH_EVIDENCE } else { self.schema_version },
         };
         let write = |bundle: &Bundle<'_>| {
             serde_json::to_vec(bundle)

@@ -76,6 +76,11 @@ impl Findings {
         self.slots[check as usize].check.get_or_insert(outcome);
     }
 
+    /// Sets the outcome for the case that the check has no failure, over an earlier one.
+    pub(super) fn replace(&mut self, check: CheckName, outcome: Check) {
+        self.slots[check as usize].check = Some(outcome);
+    }
+
     /// Sets a pass for the case that the check has no failure.
     pub(super) fn pass(&mut self, check: CheckName, detail: impl Into<String>) {
         self.set(check, Check::pass(detail));

@@ -8,13 +8,14 @@ use super::{
     log_origin,
 };
 use crate::{
-    bundle::{Bundle, LogLeaf},
+    anchor::{AnchorEvidence, EVIDENCE_VERSION, Guarantee, Standing},
+    bundle::{Anchor, Bundle, LogLeaf},
     chain::run_origin,
     checkpoint::Checkpoint,
     log::{LogEvent, Seal},
     merkle::{leaf_hash, verify_inclusion},
     note::VerifierKey,
-    report::Check,
+    report::{Check, Claim},
 };
 
 /// The run's checkpoint, when its signature holds.
@@ -158,25 +159,102 @@ fn disagree(place: &str, same: &[(&str, bool)], findings: &mut Findings) -> bool
     !wrong.is_empty()
 }
 
+/// What the report says of the anchor.
+pub(super) struct Anchored {
+    pub(super) id: String,
+    pub(super) guarantee: String,
+    /// What an intact bundle may claim.
+    pub(super) claim: Claim,
+}
+
+impl Anchored {
+    /// Not more than the deployment's own log gives.
+    fn detecting(id: &str) -> Self {
+        let guarantee = Guarantee::Detect.as_str().to_owned();
+        Self { id: id.to_owned(), guarantee, claim: Claim::TamperDetecting }
+    }
+}
+
 /// The anchor repeats what was sealed.
-pub(super) fn anchor(bundle: &Bundle<'_>, sealed: Option<&Seal>, findings: &mut Findings) {
+pub(super) fn anchor(
+    bundle: &Bundle<'_>,
+    sealed: Option<&Seal>,
+    key: Option<&VerifierKey>,
+    seen: Option<&AnchorEvidence>,
+    findings: &mut Findings,
+) -> Option<Anchored> {
     let Some(anchor) = &bundle.anchor else {
         if bundle.log.seal.is_some() {
             findings.incomplete.push("the run is sealed but has no anchor".to_owned());
         }
-        return findings.set(CheckName::Anchor, Check::not_applicable("not anchored: the run is not sealed"));
+        findings.set(CheckName::Anchor, Check::not_applicable("not anchored: the run is not sealed"));
+        return None;
     };
-    if anchor.anchor_id != "local" {
+    let outside = anchor.anchor_id != "local";
+    if outside && anchor.evidence.is_none() {
         let reason = format!("anchor {:?} cannot be checked by this program", anchor.anchor_id);
         findings.unverifiable.push(reason.clone());
-        return findings.set(CheckName::Anchor, Check::not_applicable(reason));
-    }
-    if anchor.guarantee != "detect" {
-        let detail = format!("a local anchor guarantees \"detect\", not {:?}", anchor.guarantee);
-        return findings.fail(CheckName::Anchor, "anchor", detail);
+        findings.set(CheckName::Anchor, Check::not_applicable(reason));
+        return Some(Anchored {
+            guarantee: anchor.guarantee.clone(),
+            ..Anchored::detecting(&anchor.anchor_id)
+        });
     }
     if bundle.log.seal.is_none() {
-        return findings.fail(CheckName::Anchor, "anchor", "there is an anchor but nothing is sealed");
+        findings.fail(CheckName::Anchor, "anchor", "there is an anchor but nothing is sealed");
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    }
+    match &anchor.evidence {
+        Some(AnchorEvidence { schema_version, .. }) if *schema_version != EVIDENCE_VERSION => {
+            let what =
+                format!("evidence of an anchor in version {schema_version}, this program understands 1");
+            findings.unverifiable.push(what.clone());
+            findings.set(CheckName::Anchor, Check::not_applicable(what));
+            return Some(Anchored::detecting(&anchor.anchor_id));
+        }
+        Some(evidence) => recorded(anchor, evidence, findings),
+        None => local(anchor, sealed, findings),
+    }
+    let (Some(_), Some(key)) = (sealed, key) else { return Some(Anchored::detecting(&anchor.anchor_id)) };
+    // Its signature was checked with the log.
+    let Ok(tree) = Checkpoint::open(&bundle.log.checkpoint, &bundle.log.origin, std::slice::from_ref(key))
+    else {
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    };
+    if let Some(evidence) = &anchor.evidence {
+        judge("anchor evidence", evidence, &tree, key, findings);
+    }
+    let Some(seen) = seen else {
+        if let Some(AnchorEvidence { anchor_id, checked_at_ms, .. }) = &anchor.evidence {
+            let detail = format!(
+                "{anchor_id} was asked by the exporter ({}, at {checked_at_ms} ms) and not now: whoever can ask it may",
+                anchor.guarantee
+            );
+            findings.set(CheckName::Anchor, Check::not_applicable(detail));
+        }
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    };
+    if outside && seen.anchor_id != anchor.anchor_id {
+        let detail = format!("asked was {:?}, the bundle names {:?}", seen.anchor_id, anchor.anchor_id);
+        findings.fail(CheckName::Anchor, "anchor", detail);
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    }
+    if judge("anchor", seen, &tree, key, findings) {
+        let detail = format!("{} ({}), seen now at {}", seen.anchor_id, seen.guarantee, seen.locator);
+        let check = match seen.standing {
+            Standing::Held => Check::pass(detail),
+            _ => Check::not_applicable(format!("{detail}: {}", seen.findings.join("; "))),
+        };
+        findings.replace(CheckName::Anchor, check);
+    }
+    let guarantee = seen.guarantee.as_str().to_owned();
+    Some(Anchored { id: seen.anchor_id.clone(), guarantee, claim: seen.claim() })
+}
+
+fn local(anchor: &Anchor, sealed: Option<&Seal>, findings: &mut Findings) {
+    if anchor.guarantee != Guarantee::Detect.as_str() {
+        let detail = format!("a local anchor guarantees \"detect\", not {:?}", anchor.guarantee);
+        return findings.fail(CheckName::Anchor, "anchor", detail);
     }
     let Some(seal) = sealed else { return };
     if seal.at == anchor.at {
@@ -185,4 +263,30 @@ pub(super) fn anchor(bundle: &Bundle<'_>, sealed: Option<&Seal>, findings: &mut 
         let detail = format!("anchored at {}, sealed at {}", anchor.at, seal.at);
         findings.fail(CheckName::Anchor, "anchor", detail);
     }
+}
+
+/// What a bundle says of an anchor outside repeats its evidence.
+fn recorded(anchor: &Anchor, evidence: &AnchorEvidence, findings: &mut Findings) {
+    let said = Anchor::external(evidence.clone());
+    if anchor.anchor_id == "local" || *anchor != said {
+        findings.fail(CheckName::Anchor, "anchor", "it does not repeat its own evidence");
+    }
+}
+
+/// Whether the evidence is good for the tree; a bad one fails the check.
+fn judge(
+    place: &str,
+    evidence: &AnchorEvidence,
+    tree: &Checkpoint,
+    key: &VerifierKey,
+    findings: &mut Findings,
+) -> bool {
+    let problem = match (evidence.check(tree, key), evidence.standing) {
+        (Err(problem), _) => problem,
+        (Ok(()), Standing::Contested) => format!("contested: {}", evidence.findings.join("; ")),
+        (Ok(()), Standing::Absent) => format!("{} does not hold this checkpoint", evidence.anchor_id),
+        (Ok(()), Standing::Held | Standing::Weak) => return true,
+    };
+    findings.fail(CheckName::Anchor, place, problem);
+    false
 }

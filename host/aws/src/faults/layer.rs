@@ -170,3 +170,78 @@ fn s3_operation(method: &str, target: &str, is_copy: bool) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    fn request(
+        method: &str,
+        uri: &str,
+        headers: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> HttpRequest {
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        request.set_method(method).expect("a method");
+        request.set_uri(uri).expect("a URI");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, *value);
+        }
+        request
+    }
+
+    #[test]
+    fn calls_of_every_protocol_have_their_names() {
+        let scope = |service| match service {
+            "dynamodb" => {
+                "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0"
+            }
+            "sts" => {
+                "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/sts/aws4_request, SignedHeaders=host, Signature=0"
+            }
+            _ => {
+                "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0"
+            }
+        };
+        for (request, service, operation) in [
+            (
+                request(
+                    "POST",
+                    "http://127.0.0.1:1/",
+                    &[
+                        ("authorization", scope("dynamodb")),
+                        ("x-amz-target", "DynamoDB_20120810.TransactWriteItems"),
+                    ],
+                    "{}",
+                ),
+                "dynamodb",
+                "TransactWriteItems",
+            ),
+            (
+                request(
+                    "POST",
+                    "http://127.0.0.1:1/",
+                    &[("authorization", scope("sts"))],
+                    "Action=GetCallerIdentity&Version=2011-06-15",
+                ),
+                "sts",
+                "GetCallerIdentity",
+            ),
+            (
+                request(
+                    "GET",
+                    "http://127.0.0.1:1/2015-03-31/functions",
+                    &[("authorization", scope("lambda"))],
+                    "",
+                ),
+                "lambda",
+                "GET /2015-03-31/functions",
+            ),
+        ] {
+            let call = describe(&request);
+            assert_eq!((&*call.service, &*call.operation), (service, operation), "{call:?}");
+        }
+    }
+}
