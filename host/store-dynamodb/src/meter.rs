@@ -50,7 +50,8 @@ impl Operation {
 pub struct Usage {
     /// Requests sent, repetitions included.
     pub requests: u64,
-    /// Read units, as DynamoDB reported them with its answers. Requests without an answer report nothing.
+    /// Read units, as DynamoDB reported them with its answers. Errors report nothing, so what lost answers and cancelled
+    /// transactions took is missing.
     pub read_units: f64,
     /// Write units, likewise. A transaction takes two for each kilobyte of each item.
     pub write_units: f64,

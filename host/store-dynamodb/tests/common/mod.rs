@@ -1,6 +1,7 @@
 //! Emulators of DynamoDB, each started for one test on a free port of the loopback interface and stopped by its handle.
 
 #![allow(dead_code, reason = "every test file uses another part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::{
     env,
