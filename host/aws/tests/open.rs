@@ -10,7 +10,7 @@ use std::{
 };
 
 use aws_sdk_s3::Client;
-use pangolin_aws::{Aws, AwsConfig, ConfigError, OpenError, Service};
+use pangolin_aws::{Aws, AwsConfig, CallError, ConfigError, OpenError, Service};
 use pangolin_s3_fake::S3Fake;
 
 /// Names the part that a child plays.
@@ -65,8 +65,10 @@ async fn child() {
             let aws = Aws::open(AwsConfig::default()).await.unwrap();
             let config = aws_sdk_s3::config::Builder::from(&aws.sdk(Service::S3));
             let client = Client::from_conf(config.force_path_style(aws.path_style()).build());
-            client.head_bucket().bucket("b").send().await.unwrap();
-            "seen".to_owned()
+            match client.head_bucket().bucket("b").send().await.map_err(CallError::new) {
+                Ok(_) => "seen".to_owned(),
+                Err(error) => error.to_string().replace('\n', " "),
+            }
         }
         part => panic!("no part {part}"),
     };
@@ -123,6 +125,66 @@ async fn roots_are_not_read_before_they_are_needed() {
         in_child("request", &variables)
     });
     assert_eq!(said.await.unwrap(), "seen");
+}
+
+/// A server with a certificate for 127.0.0.1 that answers every request with an empty 200; its URL and the certificate.
+async fn tls_server() -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    };
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust the certificate goes away here.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (url, made.cert.pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_spoken_with_who_is_trusted_and_with_nobody_else() {
+    let (url, certificate) = tls_server().await;
+    let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let dir = tempfile::tempdir().unwrap();
+    let roots = dir.path().join("roots.pem");
+    for (root, expected) in [(certificate, "seen"), (stranger, "certificate")] {
+        std::fs::write(&roots, root).unwrap();
+        let (url, roots) = (url.clone(), roots.clone());
+        let said = tokio::task::spawn_blocking(move || {
+            let variables = [
+                ("AWS_REGION", "us-east-1"),
+                ("AWS_ENDPOINT_URL", &*url),
+                ("AWS_ACCESS_KEY_ID", "test"),
+                ("AWS_SECRET_ACCESS_KEY", "test"),
+                ("AWS_MAX_ATTEMPTS", "1"),
+                ("SSL_CERT_FILE", roots.to_str().unwrap()),
+            ];
+            in_child("request", &variables)
+        });
+        let said = said.await.unwrap();
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 fn make_pipe(path: &Path) -> bool {
