@@ -32,7 +32,7 @@ pub(crate) fn install(workspace: &Workspace) -> Result<Vec<String>> {
             continue;
         }
         if process::is_on_path("python3") {
-            pip(&prefix, package, program)?;
+            pip(&prefix, &[package], program)?;
         } else {
             impossible.push(format!("python3 is not installed, so there is no {package}"));
         }
@@ -52,10 +52,11 @@ fn npm(prefix: &Path, package: &str, program: &str) -> Result<()> {
     if file.exists() { Ok(()) } else { bail!("npm did not make {}", file.display()) }
 }
 
-fn pip(prefix: &Path, package: &str, program: &str) -> Result<()> {
+/// Installs packages of PyPI into an environment of their own.
+pub(crate) fn pip(prefix: &Path, packages: &[&str], program: &str) -> Result<()> {
     make(prefix)?;
     process::run(process::command("python3", ["-m", "venv"]).arg(prefix))?;
-    process::run(&mut process::command(prefix.join("bin/pip"), ["install", "--quiet", package]))?;
+    process::run(process::command(prefix.join("bin/pip"), ["install", "--quiet"]).args(packages))?;
     let file = prefix.join("bin").join(program);
     if file.exists() { Ok(()) } else { bail!("pip did not make {}", file.display()) }
 }

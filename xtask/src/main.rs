@@ -15,6 +15,7 @@ mod binaries;
 mod corpus;
 mod daemon;
 mod docker;
+mod emulators;
 mod example;
 mod languages;
 mod process;

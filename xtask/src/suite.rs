@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     binaries::{self, Binaries},
     docker::{self, Engine},
-    languages, process,
+    emulators, languages, process,
     workspace::{GUEST_TARGET, MUSL_TARGET, PURE_TARGET, Workspace, ensure_rust_targets},
 };
 
@@ -29,6 +29,9 @@ const RESTART_VARIABLE: &str = "PANGOLIN_TEST_DOCKERD_RESTART";
 
 /// Set when the tools of all plugin languages are there: then a test that misses one fails instead of being skipped.
 const LANGUAGES_VARIABLE: &str = "PANGOLIN_REQUIRE_LANGS";
+
+/// Set when the emulators of AWS are there: then a test that misses one fails instead of being skipped.
+const EMULATORS_VARIABLE: &str = "PANGOLIN_REQUIRE_EMULATORS";
 
 /// Set when a Docker engine answers: then a test that misses it fails instead of being skipped.
 const DOCKER_VARIABLE: &str = "PANGOLIN_REQUIRE_DOCKER";
@@ -124,6 +127,12 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             has_languages = impossible.is_empty();
             Ok(if has_languages { Outcome::Passed } else { Outcome::Skipped(impossible.join("; ")) })
         });
+        let mut has_emulators = false;
+        report.step("emulators of AWS", || {
+            let impossible = emulators::install(workspace)?;
+            has_emulators = impossible.is_empty();
+            Ok(if has_emulators { Outcome::Passed } else { Outcome::Skipped(impossible.join("; ")) })
+        });
         let (mut engine, mut has_engine) = (None, true);
         report.step("docker engine", || {
             Ok(match docker::start_engine(workspace)? {
@@ -139,7 +148,11 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             })
         });
         let restart = engine.as_ref().map(|daemon| daemon.restart_script());
-        let required = [(has_languages, LANGUAGES_VARIABLE), (has_engine, DOCKER_VARIABLE)];
+        let required = [
+            (has_languages, LANGUAGES_VARIABLE),
+            (has_emulators, EMULATORS_VARIABLE),
+            (has_engine, DOCKER_VARIABLE),
+        ];
         tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), &required, &mut report);
         if let Some(engine) = engine {
             report.step("docker engine stops", || engine.stop().map(|()| Outcome::Passed));
