@@ -14,3 +14,4 @@ pub mod events;
 pub mod pipeline;
 pub mod plugin;
 pub mod result;
+pub mod start;

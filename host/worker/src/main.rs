@@ -5,7 +5,8 @@
 //!
 //! Deliberately not here: a compiler (plugin blocks come as native code that the host compiled), git, the blob store,
 //! adapters (the host has asked for a launch plan before), network access but for what a plugin block was granted,
-//! retries, and the wall time of the whole dispatch, which the backend enforces.
+//! retries, and the wall time of the whole dispatch, which the backend enforces (as a task on another machine it does so
+//! itself: `remote`).
 
 mod block;
 mod boot;
@@ -23,6 +24,7 @@ mod overlay;
 mod payload;
 mod probe;
 mod redact;
+mod remote;
 mod safe_fs;
 mod scan;
 mod signals;
@@ -40,7 +42,10 @@ fn main() {
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let code = match args.first().map(String::as_str) {
-        None => work(),
+        None => match remote::wanted() {
+            Some(url) => remote::run(url),
+            None => work(),
+        },
         Some("--version") => {
             use std::io::Write as _;
             writeln!(std::io::stdout(), "pangolin-worker {}", env!("CARGO_PKG_VERSION")).map_or(1, |()| 0)
