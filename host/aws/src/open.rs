@@ -97,6 +97,14 @@ impl Aws {
         Ok(Self { config, sdk })
     }
 
+    /// For tests: one service somewhere else.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn with_endpoint(mut self, service: Service, url: &str) -> Self {
+        self.config.endpoints.insert(service, url.to_owned());
+        self
+    }
+
     /// The ordinary HTTP client, to be wrapped in tests.
     #[must_use]
     pub fn http() -> SharedHttpClient {

@@ -150,6 +150,9 @@ const fn word(level: Isolation) -> &'static str {
     }
 }
 
+/// How long [`WorkerBackend::poll`] waits for an answer where a backend has nothing better.
+const POLL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Starts workers. All state that matters survives a crash of this process: a backend opened again on the same
 /// state directory or engine finds the workers of the one before.
 #[async_trait]
@@ -164,6 +167,19 @@ pub trait WorkerBackend: Send + Sync {
     /// Resolves when the worker ended and nothing of its process tree is left. Any number of callers, repeatable.
     /// A dispatch never ensured is [`WorkerExit::Lost`].
     async fn wait(&self, dispatch: &DispatchId) -> Result<WorkerExit, BackendError>;
+
+    /// Asks once, without waiting for the end: `None` means that the worker still runs, or may. Repeatable, by any
+    /// caller; once an exit was answered, later answers are the same. A dispatch never ensured is [`WorkerExit::Lost`].
+    ///
+    /// As provided it gives [`Self::wait`] a second to answer, which is right for every backend: who knows that the
+    /// worker ended answers within it, and an end that was missed is found by the next question. Backends that can
+    /// simply look should do so instead.
+    async fn poll(&self, dispatch: &DispatchId) -> Result<Option<WorkerExit>, BackendError> {
+        match tokio::time::timeout(POLL_PATIENCE, self.wait(dispatch)).await {
+            Ok(exit) => exit.map(Some),
+            Err(_elapsed) => Ok(None),
+        }
+    }
 
     /// Asks the worker to stop (SIGTERM), kills its whole tree after `grace`. Returns when asked; idempotent; a
     /// worker that ended already is left alone.
