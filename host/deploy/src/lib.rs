@@ -1,0 +1,31 @@
+//! The stack of a deployment on AWS.
+//!
+//! [`template`] makes one CloudFormation template of typed Rust: table, buckets, queues, functions, schedule, cluster, network,
+//! roles and alarms. [`Deployer`] carries it into an account: [`Deployer::plan`], [`Deployer::apply`], [`Deployer::verify`],
+//! [`Deployer::status`], [`Deployer::destroy`]. [`cost`] says what it costs.
+//!
+//! A new stack is made in two steps, because the code of a function must be in a bucket before the function, and the bucket is
+//! the stack's own: first everything but the functions, then code, signing key and configuration, then the functions.
+//!
+//! Deliberately not here: what the functions do, building their archives, and words for the command line.
+
+mod deployer;
+mod document;
+mod error;
+pub mod exported;
+mod key;
+pub mod names;
+mod packages;
+mod plan;
+mod progress;
+mod settings;
+mod stack;
+pub mod template;
+
+pub use deployer::{Applied, Deployer, DestroyOptions, Destroyed, StackStatus};
+pub use document::{AnchorPlace, DeploymentDocument, SCHEMA_VERSION, Workers};
+pub use error::DeployError;
+pub use packages::{Package, Packages};
+pub use plan::{Action, Change, Plan};
+pub use progress::{Progress, Watch};
+pub use settings::{Architecture, Network, STACK_NAME_MAX, Settings};
