@@ -31,6 +31,8 @@ use pangolin_s3_fake::{Ministack, S3Fake};
 const ORIGIN: &str = "pangolin.example/a";
 const DAY_MS: i64 = 86_400_000;
 
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/formats/bundle-v1.json");
+
 fn signer() -> SigningKey {
     SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap()
 }
@@ -347,4 +349,41 @@ fn the_policy_is_what_infra_gets() {
     for statement in policy::create_only("arn:aws:s3:::b", 1).statement {
         assert!(!statement.reason.is_empty(), "{} has no reason", statement.sid);
     }
+}
+
+/// A kept bundle of a real run: its log's checkpoint is published, looked at, and the bundle is verified with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_becomes_tamper_evident_by_what_the_bucket_shows() {
+    use pangolin_audit::{
+        bundle::Bundle,
+        report::Verdict,
+        verify::{Trust, verify_bundle, verify_bundle_live},
+    };
+    let server = server().await;
+    let anchor = anchor(&server, &FaultScript::new());
+    let bytes = std::fs::read(SAMPLE).unwrap();
+    let bundle = Bundle::parse(&bytes).unwrap();
+    let trust = Trust::parse(&bundle.key).unwrap();
+    let offline = verify_bundle(&bytes, &trust);
+    assert_eq!((offline.verdict, offline.claim), (Verdict::Intact, Some(Claim::TamperDetecting)));
+    let absent = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
+    assert_eq!(verify_bundle_live(&bytes, &trust, &absent).verdict, Verdict::Failed);
+    anchor.publish(&bundle.log.checkpoint).await.unwrap();
+    let seen = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
+    let live = verify_bundle_live(&bytes, &trust, &seen);
+    assert_eq!((live.verdict, live.claim), (Verdict::Intact, Some(Claim::TamperEvident)));
+    assert_eq!(
+        (live.anchor_id.as_deref(), live.guarantee.as_deref()),
+        (Some("s3:b"), Some("external-immutable"))
+    );
+    // Somebody hides it: the very same bundle fails.
+    let log =
+        pangolin_audit::checkpoint::Checkpoint::open(&bundle.log.checkpoint, &bundle.log.origin, &trust.keys)
+            .unwrap();
+    let key = format!("log/{}/checkpoint/{:020}", Digest::of(bundle.log.origin.as_bytes()).hex(), log.size);
+    server.plant_version("b", &key, None);
+    let seen = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
+    let live = verify_bundle_live(&bytes, &trust, &seen);
+    assert_eq!((live.verdict, live.claim), (Verdict::Failed, None));
+    assert!(live.failure.unwrap().detail.contains("contested"));
 }
