@@ -9,6 +9,7 @@ mod findings;
 mod growth;
 mod history;
 mod objects;
+mod pins;
 mod seals;
 
 use pangolin_core::{entry::RunSubmitted, ids::Digest};

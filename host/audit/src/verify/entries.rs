@@ -180,9 +180,9 @@ pub(super) fn walk<'o>(bundle: &Bundle<'_>, objects: &'o Objects<'o>, findings: 
             Read::Known(entry) => {
                 walk.references.add_entry(&entry);
                 walk.bundle_version = walk.bundle_version.max(version_for(&entry.body));
-                attempts.entry(&entry, objects, &mut walk, findings);
+                let manifest = attempts.entry(&entry, objects, &mut walk, findings);
                 let seen = history.entry(&entry, findings);
-                growth.entry(&entry, seen.as_ref(), &history, findings);
+                growth.entry(&entry, manifest.as_ref(), seen.as_ref(), &history, findings);
                 let (kind, item) = (entry.body.kind().to_owned(), item_of(&entry.body));
                 walk.ledger.push(LedgerLine { at: entry.at, kind, item, leaf });
                 match entry.body {
@@ -327,7 +327,14 @@ struct Fired<'e> {
 }
 
 impl Attempts {
-    fn entry(&mut self, entry: &Entry, objects: &Objects<'_>, walk: &mut Walk, findings: &mut Findings) {
+    /// Looks at an entry; answers the manifest that it fired, when it can be read.
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        objects: &Objects<'_>,
+        walk: &mut Walk,
+        findings: &mut Findings,
+    ) -> Option<DispatchManifest> {
         if let EntryBody::ItemReconciled { item, attempt, evidence, .. }
         | EntryBody::ItemRetried { item, attempt, evidence, .. } = &entry.body
             && let Some(list) = &evidence.block_artifacts
@@ -358,12 +365,13 @@ impl Attempts {
             EntryBody::ItemFired { item, attempt, dispatch, manifest } => {
                 let fired = Fired { run: &entry.run, seq: entry.seq, item, attempt: *attempt, dispatch };
                 match manifest {
-                    Some(digest) => self.manifest(&fired, digest, objects, walk, findings),
+                    Some(digest) => return self.manifest(&fired, digest, objects, walk, findings),
                     None => self.without_manifest += 1,
                 }
             }
             _ => {}
         }
+        None
     }
 
     fn manifest(
@@ -373,14 +381,14 @@ impl Attempts {
         objects: &Objects<'_>,
         walk: &mut Walk,
         findings: &mut Findings,
-    ) {
+    ) -> Option<DispatchManifest> {
         let bytes = match objects.get(digest) {
             Lookup::Bytes(bytes) => bytes,
             // Reported by the objects check: as damaged, or as missing.
             Lookup::Damaged | Lookup::Missing => {
                 self.unread += 1;
                 walk.manifests_missing = true;
-                return;
+                return None;
             }
         };
         let place = || format!("object {digest} (manifest of entry seq {})", fired.seq);
@@ -389,7 +397,7 @@ impl Attempts {
             Err(error) => {
                 findings.fail(CheckName::Manifest, place(), format!("is not a dispatch manifest: {error}"));
                 walk.manifests_missing = true;
-                return;
+                return None;
             }
         };
         self.with_manifest += 1;
@@ -419,6 +427,7 @@ impl Attempts {
                 findings.fail(CheckName::Handoff, place(), detail);
             }
         }
+        Some(manifest)
     }
 
     fn finish(&self, walk: &Walk, findings: &mut Findings) {

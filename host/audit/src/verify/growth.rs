@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use pangolin_core::{
     entry::{Entry, EntryBody, RunSubmitted},
     ids::{Digest, ItemId},
+    manifest::DispatchManifest,
     pattern::{
         Addition, DecisionRecord, Decisions, FailurePolicy, PatternFailure, RunView, Tolerance, additions,
         apply_plan_decisions, cause, tolerances,
@@ -18,6 +19,7 @@ use super::{
     findings::{CheckName, Findings},
     history::History,
     objects::{Lookup, Objects},
+    pins::Pins,
 };
 use crate::{
     canon,
@@ -29,6 +31,7 @@ use crate::{
 /// What was seen of the pattern so far.
 pub(super) struct Growth<'o> {
     objects: &'o Objects<'o>,
+    pins: Pins<'o>,
     submitted: Option<Box<RunSubmitted>>,
     seed: u64,
     steps: u64,
@@ -63,6 +66,7 @@ impl<'o> Growth<'o> {
     pub(super) fn new(objects: &'o Objects<'o>) -> Self {
         Self {
             objects,
+            pins: Pins::new(objects),
             submitted: None,
             seed: 0,
             steps: 0,
@@ -76,10 +80,12 @@ impl<'o> Growth<'o> {
         }
     }
 
-    /// Looks at an entry once it was folded; `seen` is what the pattern saw, as rebuilt.
+    /// Looks at an entry once it was folded; `seen` is what the pattern saw, as rebuilt, and `manifest` what the entry
+    /// fired.
     pub(super) fn entry(
         &mut self,
         entry: &Entry,
+        manifest: Option<&DispatchManifest>,
         seen: Option<&Seen>,
         history: &History<'_>,
         findings: &mut Findings,
@@ -91,6 +97,7 @@ impl<'o> Growth<'o> {
         match &entry.body {
             EntryBody::RunSubmitted(submitted) => {
                 self.seed = seed(&submitted.namespace, &entry.run);
+                self.pins.planned(entry.seq, submitted.pins.as_ref(), history.state(), findings);
                 self.submitted = Some(submitted.clone());
             }
             EntryBody::PatternDecided(record) => {
@@ -102,7 +109,15 @@ impl<'o> Growth<'o> {
                 });
                 self.expected = Some(Expected { seq: entry.seq, component: record.component, additions });
             }
-            EntryBody::RunExtended { .. } => self.extended(entry, history.state(), findings),
+            EntryBody::RunExtended { items, pins, .. } => {
+                self.pins.extended(entry.seq, pins.as_ref(), items, history.state(), findings);
+                self.extended(entry, history.state(), findings);
+            }
+            EntryBody::ItemFired { .. } => {
+                if let Some(manifest) = manifest {
+                    self.pins.fired(entry.seq, manifest, history.state(), findings);
+                }
+            }
             EntryBody::ItemTolerated { .. } => self.tolerated(entry, findings),
             _ => {}
         }
@@ -374,16 +389,23 @@ impl<'o> Growth<'o> {
     /// Sets the outcome of the checks.
     pub(super) fn finish(mut self, stopped: Option<&str>, findings: &mut Findings) {
         self.settle(findings);
-        let Self { steps, views, read, added, tolerated, unread, failures, .. } = self;
+        let Self { steps, views, read, added, tolerated, unread, failures, pins, .. } = self;
         if steps == 0 {
             let graph = self.submitted.as_deref().and_then(|submitted| submitted.graph);
             if let Some(graph) = graph {
                 let detail = format!("the run starts from the amended plan {graph}, but nothing decided it");
                 findings.fail(CheckName::Growth, "entry seq 0 (graph)", detail);
             }
-            for check in [CheckName::Steps, CheckName::Decisions, CheckName::Growth] {
-                findings.set(check, Check::not_applicable("no pattern was asked"));
-            }
+            let unasked = || Check::not_applicable("no pattern was asked");
+            findings.set(CheckName::Steps, unasked());
+            findings.set(CheckName::Decisions, unasked());
+            let growth = match (pins.added, pins.unread || stopped.is_some()) {
+                (0, _) | (_, true) => unasked(),
+                (added, false) => Check::pass(format!(
+                    "{added} items were added and are pinned; no pattern was asked, so nothing had to be decided"
+                )),
+            };
+            findings.set(CheckName::Growth, growth);
             return;
         }
         let all = |count: u64, text: String| match stopped {
@@ -402,13 +424,18 @@ impl<'o> Growth<'o> {
             CheckName::Decisions,
             if unread { Check::not_applicable("decisions are missing or damaged") } else { all(read, text) },
         );
-        let text = match tolerated {
+        let mut text = match tolerated {
             0 => format!("{added} items were added, each as decided"),
             _ => format!("{added} items were added and {tolerated} failures tolerated, each as decided"),
         };
-        findings.set(
-            CheckName::Growth,
-            if unread { Check::not_applicable("decisions are missing or damaged") } else { all(read, text) },
-        );
+        if pins.added > 0 {
+            text.push_str("; what they are pinned to means what it meant before");
+        }
+        let growth = match (unread, pins.unread) {
+            (true, _) => Check::not_applicable("decisions are missing or damaged"),
+            (false, true) => Check::not_applicable("pins are missing or damaged"),
+            (false, false) => all(read, text),
+        };
+        findings.set(CheckName::Growth, growth);
     }
 }
