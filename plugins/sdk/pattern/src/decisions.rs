@@ -2,22 +2,24 @@
 
 use std::cell::Cell;
 
+#[cfg(target_family = "wasm")]
+use crate::host::Sink as _;
 use crate::{
     ItemSpec,
     config::Finding,
-    host::{Refusal, Sink},
+    host::{DecisionsSink, Refusal},
 };
 
 /// Where a step puts what it decided.
 pub struct Decisions<'a> {
-    sink: &'a dyn Sink,
+    sink: &'a DecisionsSink<'a>,
     spawned: Cell<u32>,
 }
 
 impl<'a> Decisions<'a> {
     /// To a host.
     #[must_use]
-    pub const fn new(sink: &'a dyn Sink) -> Self {
+    pub const fn new(sink: &'a DecisionsSink<'a>) -> Self {
         Self { sink, spawned: Cell::new(0) }
     }
 

@@ -31,7 +31,9 @@ pub use bindings::{
     },
 };
 
-struct Imports<'a> {
+/// The host of a component.
+#[doc(hidden)]
+pub struct Imports<'a> {
     view: &'a graph::RunView,
     out: &'a graph::Decisions,
 }

@@ -7,6 +7,19 @@ use std::fmt;
 
 use crate::ItemSpec;
 
+/// What a run is seen through. A component has one host, which is named by its type: what a pattern never asks for is
+/// then not in the component.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) type RunSource<'a> = dyn View + 'a;
+#[cfg(target_family = "wasm")]
+pub(crate) type RunSource<'a> = crate::guest::Imports<'a>;
+
+/// Where decisions go; see [`RunSource`].
+#[cfg(not(target_family = "wasm"))]
+pub(crate) type DecisionsSink<'a> = dyn Sink + 'a;
+#[cfg(target_family = "wasm")]
+pub(crate) type DecisionsSink<'a> = crate::guest::Imports<'a>;
+
 /// Answers only "can I stop waiting, and did it work?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {

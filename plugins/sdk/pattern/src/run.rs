@@ -4,9 +4,11 @@ use std::{cell::OnceCell, collections::BTreeSet};
 
 use serde::de::DeserializeOwned;
 
+#[cfg(target_family = "wasm")]
+use crate::host::View as _;
 use crate::{
     Config, Finding,
-    host::{Fault, ItemAccess, ItemBrief, ItemDetail, Phase, View, fault},
+    host::{Fault, ItemAccess, ItemBrief, ItemDetail, Phase, RunSource, fault},
 };
 
 /// Items per page.
@@ -15,13 +17,13 @@ const PAGE: u32 = 1_024;
 /// The run at one point in time.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
-    view: &'a dyn View,
+    view: &'a RunSource<'a>,
 }
 
 impl<'a> Run<'a> {
     /// On a host.
     #[must_use]
-    pub const fn new(view: &'a dyn View) -> Self {
+    pub const fn new(view: &'a RunSource<'a>) -> Self {
         Self { view }
     }
 
@@ -213,7 +215,7 @@ fn pages<T>(mut fetch: impl FnMut(u32) -> Vec<T>) -> impl Iterator<Item = T> {
 
 /// One item.
 pub struct Item<'a> {
-    view: &'a dyn View,
+    view: &'a RunSource<'a>,
     index: u32,
     access: Box<dyn ItemAccess + 'a>,
     phase: OnceCell<Option<Phase>>,
