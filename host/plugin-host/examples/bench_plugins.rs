@@ -17,6 +17,7 @@ use pangolin_pattern_sdk::{
 use pangolin_plugin_host::{
     AdapterTask, Allocation, CacheKey, HostOptions, Limits, LoadedFrom, PatternComponent, PluginHost,
 };
+use pangolin_test_scan::Scan;
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -269,6 +270,51 @@ async fn scan(host: &PluginHost, items: usize, limit_us: f64) -> Result<()> {
     line(&format!("scan-every-item-{items}"), with(wasm.figures(limit_us), more))
 }
 
+/// The guest of [`bulk_scan`], built now: nobody ships it.
+fn scanner() -> Result<Vec<u8>> {
+    let plugins = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins"));
+    let status = std::process::Command::new("cargo")
+        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "-p", "pangolin-test-scan"])
+        .env("CARGO_TARGET_DIR", plugins.join("target"))
+        .current_dir(plugins)
+        .status()?;
+    if !status.success() {
+        return Err("the guest pangolin-test-scan cannot be built".into());
+    }
+    Ok(std::fs::read(plugins.join("target/wasm32-wasip2/release/pangolin_test_scan.wasm"))?)
+}
+
+/// A pattern that looks at every item in pages: only its phase, or all that is mostly asked of it.
+async fn bulk_scan(
+    shape: &str,
+    pattern: &PatternComponent,
+    what: &str,
+    items: usize,
+    limit_us: f64,
+) -> Result<()> {
+    let run = mapped(items, items, "fail").params(&json!(what).to_string());
+    let view = view(&run)?;
+    let outcome = pattern.step(&view).await?;
+    is_same(&run.ask_step::<Scan>(Serving::default()).result, &outcome.decisions)?;
+    let wasm = times(100, async || {
+        pattern.step(&view).await?;
+        Ok(())
+    })
+    .await?;
+    let native = times(100, async || {
+        run.ask_step::<Scan>(Serving::default()).result.map_err(|fault| fault.message)?;
+        Ok(())
+    })
+    .await?;
+    let more = json!({
+        "items": view.items().len(), "host_calls": outcome.bill.host_calls, "fuel": outcome.bill.fuel,
+        "to_guest_bytes": outcome.bill.to_guest_bytes,
+        "native_us_min": rounded(native.least()),
+        "ratio_to_native": rounded(wasm.least() / native.least()),
+    });
+    line(shape, with(wasm.figures(limit_us), more))
+}
+
 async fn measure(only: &str) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("pangolin-bench-plugins-{}", std::process::id()));
     let answer = figures(&dir, |shape| shape.contains(only)).await;
@@ -343,6 +389,17 @@ async fn figures(dir: &Path, wants: impl Fn(&str) -> bool) -> Result<()> {
     for (items, limit_us) in [(100, 500.0), (10_000, 5_000.0)] {
         if wants("scan-every-item") {
             scan(&host, items, limit_us).await?;
+        }
+    }
+
+    if wants("bulk-scan") {
+        let guest = scanner()?;
+        for (suffix, host) in [("", &host), ("-pool", &pooled_host)] {
+            let scan = host.load_pattern(&guest)?;
+            for what in ["phases", "details"] {
+                let shape = format!("bulk-scan-{what}-10000{suffix}");
+                bulk_scan(&shape, &scan, what, 10_000, 5_000.0).await?;
+            }
         }
     }
 

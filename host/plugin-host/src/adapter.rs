@@ -99,8 +99,8 @@ pub struct AdapterComponent {
 
 impl AdapterComponent {
     pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
-        let mut loaded = host.load(Profile::Effect, bytes, &CONTRACT)?;
-        let pre = link(&mut loaded).map_err(|error| loaded.mismatch(&error))?;
+        let loaded = host.load(Profile::Effect, bytes, &CONTRACT)?;
+        let pre = link(host, &loaded).map_err(|error| loaded.mismatch(&error))?;
         Ok(Self { host: host.clone(), pre, limits, digest: loaded.digest, from: loaded.from })
     }
 
@@ -278,12 +278,13 @@ async fn read<'a>(
     Ok(answer)
 }
 
-fn link(loaded: &mut Loaded) -> wasmtime::Result<RuntimeAdapterPre<CallState>> {
-    RuntimeAdapter::add_to_linker::<CallState, wasmtime::component::HasSelf<CallState>>(
-        &mut loaded.linker,
-        |state| state,
-    )?;
-    RuntimeAdapterPre::new(loaded.linker.instantiate_pre(&loaded.component)?)
+fn link(host: &PluginHost, loaded: &Loaded) -> wasmtime::Result<RuntimeAdapterPre<CallState>> {
+    let linker = host.linker(Profile::Effect, &host.shared.linkers.adapter, |linker| {
+        RuntimeAdapter::add_to_linker::<CallState, wasmtime::component::HasSelf<CallState>>(linker, |state| {
+            state
+        })
+    })?;
+    RuntimeAdapterPre::new(linker.instantiate_pre(&loaded.component)?)
 }
 
 pub(crate) fn from_guest(fault: Fault) -> Failure {

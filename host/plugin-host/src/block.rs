@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use pangolin_core::ids::Digest;
 use pangolin_envelope::plugin::{BlockGrant, PluginEvidence};
 use serde_json::Value;
-use wasmtime::component::{Component, HasSelf, Linker, Resource};
+use wasmtime::component::{Component, HasSelf, Resource};
 
 use crate::{
     adapter::from_guest,
@@ -101,7 +101,7 @@ impl PluginHost {
     #[cfg(feature = "compile")]
     pub fn block_code(&self, component: &[u8]) -> Result<BlockCode, PluginError> {
         let loaded = self.load(Profile::Effect, component, &CONTRACT)?;
-        let contract = contract_of(&loaded.component, loaded.linker.engine());
+        let contract = contract_of(&loaded.component, self.engine(Profile::Effect));
         let code = loaded.component.serialize().map_err(|error| {
             PluginError::new(loaded.digest, Failure::HostError { problem: format!("{error:#}") })
         })?;
@@ -159,8 +159,8 @@ fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
 }
 
 impl BlockComponent {
-    fn link(host: &PluginHost, mut loaded: Loaded) -> Result<Self, PluginError> {
-        let pre = link(&mut loaded.linker, &loaded.component).map_err(|error| loaded.mismatch(&error))?;
+    fn link(host: &PluginHost, loaded: Loaded) -> Result<Self, PluginError> {
+        let pre = link(host, &loaded.component).map_err(|error| loaded.mismatch(&error))?;
         Ok(Self { host: host.clone(), pre, digest: loaded.digest, probe: Probe::default() })
     }
 
@@ -287,8 +287,10 @@ pub(crate) fn blank(call: &BlockCall, digest: Digest) -> PluginEvidence {
     }
 }
 
-fn link(linker: &mut Linker<CallState>, component: &Component) -> wasmtime::Result<BlockFullPre<CallState>> {
-    BlockFull::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)?;
+fn link(host: &PluginHost, component: &Component) -> wasmtime::Result<BlockFullPre<CallState>> {
+    let linker = host.linker(Profile::Effect, &host.shared.linkers.block, |linker| {
+        BlockFull::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)
+    })?;
     BlockFullPre::new(linker.instantiate_pre(component)?)
 }
 

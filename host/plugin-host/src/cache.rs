@@ -2,10 +2,15 @@
 //! this installation. A file that does not fit (other engine, other bytes, wrong MAC) is rebuilt, never run.
 //!
 //! Format of a file `<component sha256>-<profile>-<engine>.aot`: 8 bytes magic, 32 bytes digest of the settings, 32
-//! bytes HMAC-SHA256, native code. The MAC covers the magic, engine version, profile id and target (as one digest), the
-//! settings, the component's digest and the code. The engine itself does not notice every setting that differs (NaN
-//! canonicalisation, for one), so a host with a compiler compares the digest of all of them; one without cannot compute
-//! it and relies on the profile id, which the release tests tie to the settings. Files are written beside their place and renamed, so any number of processes may share a directory.
+//! bytes MAC, native code. The MAC is BLAKE3 with a key that is derived from the key of this installation. It covers the
+//! code and then 104 bytes: magic, the engine version, profile id and target as one digest, the component's digest and
+//! the settings. The code comes first because the hash is fastest on whole blocks. The engine itself does not notice every setting that differs (NaN canonicalisation, for
+//! one), so a host with a compiler compares the digest of all of them; one without cannot compute it and relies on the
+//! profile id, which the release tests tie to the settings. Files are written beside their place and renamed, so any
+//! number of processes may share a directory.
+//!
+//! What is checked is what is run: the code is copied into memory that is then sealed, so that nobody can change it any
+//! more; the MAC is taken of the sealed bytes, and these very pages are what the engine maps.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,25 +18,31 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use hmac::{Hmac, KeyInit, Mac};
+use blake3::{Hash, Hasher};
 use pangolin_core::ids::Digest;
-use sha2::Sha256;
 use wasmtime::{Engine, component::Component};
 
 use crate::{
     compile::{self, CODE_BYTES_MAX, Compiler, not_compiled},
     engine::{Profile, TARGET, engine_id},
     failure::Failure,
+    sealed::Sealed,
 };
 
-const MAGIC: &[u8; 8] = b"PNGAOT3\n";
+const MAGIC: &[u8; 8] = b"PNGAOT4\n";
 const MAC_BYTES: usize = 32;
+
+/// Magic, digest of the settings, MAC.
+const HEADER_BYTES: usize = MAGIC.len() + 32 + MAC_BYTES;
+
+/// What the key of the MAC is derived for.
+const MAC_CONTEXT: &str = "pangolin 2026-11-21 plugin cache: native code";
 
 /// Largest file in bytes.
 const FILE_BYTES_MAX: u64 = CODE_BYTES_MAX + 4096;
@@ -121,8 +132,11 @@ const TEMPORARY_AGE: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
+    /// Of the MAC, derived from that of this installation.
     key: CacheKey,
     compiler: Compiler,
+    /// Digest of the settings of each profile. Telling them takes longer than reading a small file.
+    settings: [OnceLock<Option<Digest>>; 2],
     /// One compilation at a time: each may take gigabytes.
     compiling: Mutex<()>,
 }
@@ -143,7 +157,13 @@ impl Cache {
                 problem: format!("others may write to the plugin cache {name}; run `chmod 700 {name}`"),
             });
         }
-        Ok(Self { dir: dir.to_owned(), key, compiler: Compiler::default(), compiling: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            key: CacheKey(blake3::derive_key(MAC_CONTEXT, &key.0)),
+            compiler: Compiler::default(),
+            settings: Default::default(),
+            compiling: Mutex::default(),
+        })
     }
 
     pub(crate) fn with_compiler(self, compiler: Compiler) -> Self {
@@ -161,7 +181,7 @@ impl Cache {
     ) -> Result<(Component, LoadedFrom), Failure> {
         let path = self.dir.join(format!("{}-{}", digest.hex(), suffix(profile)));
         let mac = self.mac(profile, digest);
-        let settings = settings(engine);
+        let settings = *self.settings[profile as usize].get_or_init(|| settings(engine));
         let mut from = LoadedFrom::Compiled;
         if let Some(component) = stored(&path, engine, settings, &mac, &mut from) {
             return Ok((component, LoadedFrom::Cache));
@@ -176,7 +196,7 @@ impl Cache {
         let component = deserialize(engine, &code).map_err(|error| {
             not_compiled(profile, format!("its native code does not load: {error}"), REBUILD)
         })?;
-        if let Err(error) = store(&path, settings.unwrap_or(NO_SETTINGS), mac, &code) {
+        if let Err(error) = store(&path, settings.unwrap_or(NO_SETTINGS), &mac, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be cached");
         }
         Ok((component, from))
@@ -241,13 +261,30 @@ impl Cache {
         Ok(swept)
     }
 
-    fn mac(&self, profile: Profile, component: &Digest) -> Hmac<Sha256> {
-        // HMAC takes a key of any length.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("HMAC accepts every key length");
-        for part in [&MAGIC[..], engine_identity(profile).as_bytes(), component.as_bytes()] {
-            mac.update(part);
+    fn mac(&self, profile: Profile, component: &Digest) -> Mac<'_> {
+        Mac { key: &self.key, engine: engine_identity(profile), component: *component }
+    }
+}
+
+/// The MAC of a file, but for its code and settings.
+struct Mac<'a> {
+    key: &'a CacheKey,
+    engine: Digest,
+    component: Digest,
+}
+
+impl Mac<'_> {
+    /// To be fed with the code.
+    fn start(&self) -> Hasher {
+        Hasher::new_keyed(&self.key.0)
+    }
+
+    /// After the code.
+    fn end(&self, mut code: Hasher, settings: &[u8; 32]) -> Hash {
+        for part in [&MAGIC[..], self.engine.as_bytes(), self.component.as_bytes(), settings] {
+            code.update(part);
         }
-        mac
+        code.finalize()
     }
 }
 
@@ -269,11 +306,11 @@ fn stored(
     path: &Path,
     engine: &Engine,
     settings: Option<Digest>,
-    mac: &Hmac<Sha256>,
+    mac: &Mac<'_>,
     from: &mut LoadedFrom,
 ) -> Option<Component> {
     match read(path) {
-        Ok(file) => match load(engine, settings, mac.clone(), &file) {
+        Ok(file) => match load(engine, settings, mac, &file) {
             Ok(component) => return Some(component),
             Err(reason) => {
                 tracing::warn!(path = %path.display(), reason, "compiled plugin is rebuilt");
@@ -289,17 +326,21 @@ fn stored(
     None
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
+/// A file of the cache, nothing of it checked.
+struct Stored {
+    header: [u8; HEADER_BYTES],
+    code: Sealed,
+}
+
+fn read(path: &Path) -> io::Result<Stored> {
+    let mut file = fs::File::open(path)?;
     let size = file.metadata()?.len();
     if size > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("file has {size} bytes, more than {FILE_BYTES_MAX}")));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    if file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other("file is too large"));
-    }
-    Ok(bytes)
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact(&mut header)?;
+    Ok(Stored { header, code: Sealed::copy_of(&file, size.saturating_sub(HEADER_BYTES as u64))? })
 }
 
 /// Stored by a program that cannot compute it. It is nobody's digest, so who can compute it rebuilds.
@@ -332,19 +373,33 @@ fn settings(_: &Engine) -> Option<Digest> {
 fn load(
     engine: &Engine,
     settings: Option<Digest>,
-    mut mac: Hmac<Sha256>,
-    file: &[u8],
+    mac: &Mac<'_>,
+    file: &Stored,
 ) -> Result<Component, String> {
-    let rest = file.strip_prefix(MAGIC).ok_or("not a cache file")?;
-    let (found, rest) = rest.split_at_checked(32).ok_or("file is too short")?;
-    let (tag, code) = rest.split_at_checked(MAC_BYTES).ok_or("file is too short")?;
-    mac.update(found);
-    mac.update(code);
-    mac.verify_slice(tag).map_err(|_| "its MAC does not match: it was not written by this installation")?;
+    let rest = file.header.strip_prefix(MAGIC).ok_or("not a cache file of this version")?;
+    let (found, tag) = rest.split_at(32);
+    let found: &[u8; 32] = found.try_into().map_err(|_| "file is too short")?;
+    let mut code = mac.start();
+    file.code
+        .read(|piece| {
+            code.update(piece);
+        })
+        .map_err(|error| format!("its copy in memory cannot be read: {error}"))?;
+    let tag: [u8; MAC_BYTES] = tag.try_into().map_err(|_| "file is too short")?;
+    // This comparison takes the same time wherever the difference is.
+    if mac.end(code, found) != tag {
+        return Err("its MAC does not match: it was not written by this installation".into());
+    }
     if settings.is_some_and(|settings| settings.as_bytes() != found) {
         return Err("it was compiled with other settings".into());
     }
-    deserialize(engine, code)
+    #[expect(
+        unsafe_code,
+        reason = "loading native code; only bytes that this installation compiled get here"
+    )]
+    // SAFETY: these very bytes (sealed, so that nobody can change them) came out of the compiler of this installation,
+    // which the MAC under our key proves.
+    unsafe { Component::deserialize_file(engine, file.code.path()) }.map_err(|error| format!("{error:#}"))
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
@@ -352,17 +407,16 @@ fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
         unsafe_code,
         reason = "loading native code; only bytes that this installation compiled get here"
     )]
-    // SAFETY: these very bytes (held in memory, not mapped from a file that may change) came out of the compiler of
-    // this installation: just now, or before, which the MAC under our key proves.
+    // SAFETY: these very bytes, held in memory, came out of the compiler of this installation just now.
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
-fn store(path: &Path, settings: Digest, mut mac: Hmac<Sha256>, code: &[u8]) -> io::Result<()> {
-    mac.update(settings.as_bytes());
-    mac.update(code);
-    let tag = mac.finalize().into_bytes();
+fn store(path: &Path, settings: Digest, mac: &Mac<'_>, code: &[u8]) -> io::Result<()> {
+    let mut hasher = mac.start();
+    hasher.update(code);
+    let tag = mac.end(hasher, settings.as_bytes());
     let temporary = temporary_name(path);
-    let written = write_new(&temporary, &[MAGIC, settings.as_bytes(), &tag, code])
+    let written = write_new(&temporary, &[MAGIC, settings.as_bytes(), tag.as_bytes(), code])
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

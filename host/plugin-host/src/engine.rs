@@ -1,6 +1,9 @@
 //! Engines and the host that owns them.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use pangolin_core::ids::Digest;
 use wasmtime::{
@@ -203,7 +206,16 @@ pub(crate) struct Shared {
     cache: Option<Cache>,
     allocation: Allocation,
     component_bytes_max: usize,
+    pub(crate) linkers: Linkers,
     pub(crate) ticker: Ticker,
+}
+
+/// What plugins of each kind find on the host. Made at first use, because no program has all kinds.
+#[derive(Default)]
+pub(crate) struct Linkers {
+    pub(crate) pattern: OnceLock<Linker<CallState>>,
+    pub(crate) adapter: OnceLock<Linker<CallState>>,
+    pub(crate) block: OnceLock<Linker<CallState>>,
 }
 
 #[cfg(feature = "pool")]
@@ -275,7 +287,17 @@ impl PluginHost {
         let ticker = Ticker::start(vec![pure.weak(), effect.weak()])
             .map_err(|error| host_error(format!("cannot start the epoch thread: {error}")))?;
         let component_bytes_max = options.component_bytes_max;
-        Ok(Self { shared: Arc::new(Shared { pure, effect, cache, allocation, component_bytes_max, ticker }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                pure,
+                effect,
+                cache,
+                allocation,
+                component_bytes_max,
+                linkers: Linkers::default(),
+                ticker,
+            }),
+        })
     }
 
     /// Where guests get their memory from, as it turned out.
@@ -421,10 +443,23 @@ impl PluginHost {
                 ),
             }));
         }
-        let mut linker = Linker::new(engine);
-        wasi::link(&mut linker)
-            .map_err(|error| fail(Failure::HostError { problem: format!("cannot link WASI: {error:#}") }))?;
-        Ok(Loaded { digest, component, linker, from })
+        Ok(Loaded { digest, component, from })
+    }
+
+    /// Inert WASI and what `contract` adds, kept in `kept`.
+    pub(crate) fn linker<'a>(
+        &self,
+        profile: Profile,
+        kept: &'a OnceLock<Linker<CallState>>,
+        contract: impl FnOnce(&mut Linker<CallState>) -> wasmtime::Result<()>,
+    ) -> wasmtime::Result<&'a Linker<CallState>> {
+        if let Some(linker) = kept.get() {
+            return Ok(linker);
+        }
+        let mut linker = Linker::new(self.engine(profile));
+        wasi::link(&mut linker)?;
+        contract(&mut linker)?;
+        Ok(kept.get_or_init(|| linker))
     }
 }
 
@@ -432,7 +467,6 @@ impl PluginHost {
 pub(crate) struct Loaded {
     pub(crate) digest: Digest,
     pub(crate) component: Component,
-    pub(crate) linker: Linker<CallState>,
     pub(crate) from: LoadedFrom,
 }
 

@@ -38,6 +38,7 @@ mod limits;
 mod pattern;
 mod policy;
 mod report;
+mod sealed;
 mod session;
 mod state;
 mod ticker;

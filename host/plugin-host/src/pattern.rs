@@ -59,8 +59,8 @@ enum Entry {
 
 impl PatternComponent {
     pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
-        let mut loaded = host.load(Profile::Pure, bytes, &CONTRACT)?;
-        let (pre, planner) = link(&mut loaded).map_err(|error| loaded.mismatch(&error))?;
+        let loaded = host.load(Profile::Pure, bytes, &CONTRACT)?;
+        let (pre, planner) = link(host, &loaded).map_err(|error| loaded.mismatch(&error))?;
         Ok(Self { host: host.clone(), pre, planner, limits, digest: loaded.digest, from: loaded.from })
     }
 
@@ -157,9 +157,11 @@ impl PatternComponent {
 
 type Linked = (PatternPre<CallState>, Option<PatternPlannerPre<CallState>>);
 
-fn link(loaded: &mut Loaded) -> wasmtime::Result<Linked> {
-    Pattern::add_to_linker::<CallState, HasSelf<CallState>>(&mut loaded.linker, |state| state)?;
-    let pre = loaded.linker.instantiate_pre(&loaded.component)?;
+fn link(host: &PluginHost, loaded: &Loaded) -> wasmtime::Result<Linked> {
+    let linker = host.linker(Profile::Pure, &host.shared.linkers.pattern, |linker| {
+        Pattern::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)
+    })?;
+    let pre = linker.instantiate_pre(&loaded.component)?;
     // The planner is optional: its absence is no error.
     let planner = PatternPlannerPre::new(pre.clone()).ok();
     Ok((PatternPre::new(pre)?, planner))

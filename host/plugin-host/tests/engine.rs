@@ -13,7 +13,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use pangolin_core::ids::Digest;
 use pangolin_plugin_host::{
     Allocation, COMPILE_COMMAND, CacheKey, Compiler, HostOptions, Limits, LoadedFrom, OnFailure, PluginHost,
@@ -47,17 +46,18 @@ fn only_file(dir: &Path) -> PathBuf {
 fn authentic(settings: Digest, code: &[u8]) -> Vec<u8> {
     let target = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
     let identity = format!("{}\n{}\n{target}-unknown-linux-gnu\n", engine_id(), Profile::Pure.id());
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[KEY; 32]).unwrap();
+    let key = blake3::derive_key("pangolin 2026-11-21 plugin cache: native code", &[KEY; 32]);
+    let mut mac = blake3::Hasher::new_keyed(&key);
     for part in [
-        b"PNGAOT3\n".as_slice(),
+        code,
+        b"PNGAOT4\n".as_slice(),
         Digest::of(identity.as_bytes()).as_bytes(),
         Digest::of(&component()).as_bytes(),
         settings.as_bytes(),
-        code,
     ] {
         mac.update(part);
     }
-    [b"PNGAOT3\n".as_slice(), settings.as_bytes(), &mac.finalize().into_bytes(), code].concat()
+    [b"PNGAOT4\n".as_slice(), settings.as_bytes(), mac.finalize().as_bytes(), code].concat()
 }
 
 #[test]
