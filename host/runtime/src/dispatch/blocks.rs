@@ -40,25 +40,31 @@ async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode
     }
 }
 
-/// Resolves the plugins of a pipeline and stores their components. What cannot run is refused now, not in the worker.
+/// Resolves the plugins of a pipeline and stores their components. What cannot run is refused now, not in the worker. What
+/// is `known` keeps its version, what is not is known afterwards; whether a known one may still run is decided when it is
+/// staged, as for the items that were there before.
 ///
 /// # Errors
 /// What is wrong with the first of them, and the next step.
 pub(super) async fn pin(
     ids: &[&str],
+    known: &mut BTreeMap<String, BlockPin>,
     plugins: &Plugins,
     blobs: &dyn BlobStore,
 ) -> Result<Vec<BlockPin>, String> {
     let mut pins = Vec::with_capacity(ids.len());
     for id in ids {
+        if let Some(pin) = known.get(*id) {
+            pins.push(pin.clone());
+            continue;
+        }
         let plugin = plugins.block(id).map_err(|error| causes(&error))?;
         compile(plugins, &plugin).await.map_err(Unstaged::message)?;
         blobs.put(&plugin.bytes).await.map_err(|error| causes(&error))?;
-        pins.push(BlockPin {
-            name: plugin.id.clone(),
-            digest: plugin.digest,
-            fingerprint: plugin.fingerprint,
-        });
+        let pin =
+            BlockPin { name: plugin.id.clone(), digest: plugin.digest, fingerprint: plugin.fingerprint };
+        known.insert((*id).to_owned(), pin.clone());
+        pins.push(pin);
     }
     Ok(pins)
 }

@@ -3,6 +3,7 @@
 mod blocks;
 mod collect;
 mod executor;
+mod known;
 mod pins;
 mod prepare;
 mod prompt;
@@ -10,5 +11,6 @@ mod stage;
 
 pub use blocks::BlockPin;
 pub use executor::{DispatchExecutor, DispatchParts};
+pub use known::Known;
 pub(crate) use pins::check_references;
-pub use pins::{ItemPins, Pins, RuntimeAdmission};
+pub use pins::{ItemPins, PINS_VERSION, Pins, RuntimeAdmission};

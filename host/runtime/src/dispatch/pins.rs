@@ -23,7 +23,10 @@ use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::blocks::{self, BlockPin};
+use super::{
+    blocks::{self, BlockPin},
+    known::Known,
+};
 use crate::{
     config::Config,
     git,
@@ -31,18 +34,23 @@ use crate::{
     registry::{EnvDoc, Kind, Registry, RegistryError, SubagentDoc},
 };
 
+/// Version of the form of [`Pins`] that is written: what names mean is cumulative, components included.
+pub const PINS_VERSION: u32 = 1;
+
 /// Resolved references of a run, stored as one blob. Items with equal references share one set, so that a plan of
-/// 100,000 items stays small.
+/// 100,000 items stays small. `pangolin verify` reads this form too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pins {
+    /// [`PINS_VERSION`]; 0 when an earlier program wrote it.
+    #[serde(default)]
+    pub v: u32,
     /// Distinct sets of references.
     pub sets: Vec<ItemPins>,
     /// Position in `sets` by item id.
     pub items: BTreeMap<String, usize>,
-    /// What every reference of the items and of spawn templates in their inputs meant at admission, by kind: items that
-    /// are added later mean the same.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub references: BTreeMap<Kind, BTreeMap<String, NamedDigest>>,
+    /// What names mean in the run from here on: items that are added later mean the same.
+    #[serde(flatten)]
+    pub known: Known,
 }
 
 impl Pins {
@@ -89,7 +97,7 @@ pub struct RuntimeAdmission {
 }
 
 /// Largest pins blob in bytes.
-const PINS_BYTES_MAX: u64 = 64 << 20;
+pub(super) const PINS_BYTES_MAX: u64 = 64 << 20;
 
 fn finding(pointer: String, code: &'static str, message: String, hint: Option<String>) -> Finding {
     Finding { pointer, code, severity: Severity::Error, message, hint }
@@ -126,15 +134,9 @@ impl Admission for RuntimeAdmission {
         let mut findings = Vec::new();
         self.check_executors(items, &mut findings).await;
         let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
-        if let Some(digest) = run.submitted().pins {
-            let unreadable = |problem: String| {
-                vec![finding(String::new(), "storage", format!("pins of the run: {problem}"), None)]
-            };
-            let bytes =
-                self.blobs.get(&digest, PINS_BYTES_MAX).await.map_err(|error| unreadable(causes(&error)))?;
-            let pins: Pins = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
-            resolver.know(&pins);
-        }
+        resolver.known = Known::of_run(run, &*self.blobs).await.map_err(|problem| {
+            vec![finding(String::new(), "storage", format!("pins of the run: {problem}"), None)]
+        })?;
         let pins = resolver.pin("", items).await;
         findings.append(&mut resolver.findings);
         if findings.is_empty() { Ok(Some(self.store(&pins).await?)) } else { Err(findings) }
@@ -207,11 +209,11 @@ enum AdapterSource<'a> {
 struct Resolver<'a> {
     registry: &'a Registry,
     adapters: AdapterSource<'a>,
-    references: HashMap<(Kind, String), Result<NamedDigest, String>>,
+    /// What is pinned already comes first: an added item means what it would have meant at admission.
+    known: Known,
+    unresolved: HashMap<(Kind, String), String>,
     subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
     pipelines: HashMap<Digest, Result<Vec<BlockPin>, String>>,
-    /// Adapters that the run is pinned to, by digest of the subagent.
-    pinned_adapters: HashMap<Digest, NamedDigest>,
     findings: Vec<Finding>,
 }
 
@@ -254,32 +256,17 @@ impl<'a> Resolver<'a> {
         Self {
             registry,
             adapters,
-            references: HashMap::new(),
+            known: Known::default(),
+            unresolved: HashMap::new(),
             subagents: HashMap::new(),
             pipelines: HashMap::new(),
-            pinned_adapters: HashMap::new(),
             findings: Vec::new(),
-        }
-    }
-
-    /// What the run is pinned to comes first: an added item means what it would have meant at admission.
-    fn know(&mut self, pins: &Pins) {
-        for (kind, references) in &pins.references {
-            for (reference, found) in references {
-                self.references.insert((*kind, reference.clone()), Ok(found.clone()));
-            }
-        }
-        for set in &pins.sets {
-            self.pinned_adapters.insert(set.subagent.digest, set.adapter.clone());
-            if let Some(pipeline) = &set.pipeline {
-                self.pipelines.insert(pipeline.digest, Ok(set.blocks.clone()));
-            }
         }
     }
 
     /// Pins of items whose array is at `base`, with those of the templates in them.
     async fn pin(&mut self, base: &str, items: &[PlanItem]) -> Pins {
-        let mut pins = Pins::default();
+        let mut pins = Pins { v: PINS_VERSION, ..Pins::default() };
         let mut positions: HashMap<ItemPins, usize> = HashMap::new();
         for (index, item) in items.iter().enumerate() {
             let at = format!("{base}/{index}/inputs");
@@ -310,11 +297,7 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
-        for ((kind, reference), found) in &self.references {
-            if let Ok(found) = found {
-                pins.references.entry(*kind).or_default().insert(reference.clone(), found.clone());
-            }
-        }
+        pins.known.clone_from(&self.known);
         pins
     }
 
@@ -393,7 +376,7 @@ impl<'a> Resolver<'a> {
         let AdapterSource::Load(plugins, blobs) = self.adapters else { return Vec::new() };
         if !self.pipelines.contains_key(pipeline) {
             let found = match self.registry.doc::<PipelineSpec>(Kind::Pipeline, pipeline).await {
-                Ok(spec) => blocks::pin(&spec.plugins(), plugins, blobs).await,
+                Ok(spec) => blocks::pin(&spec.plugins(), &mut self.known.blocks, plugins, blobs).await,
                 Err(error) => Err(causes(&error)),
             };
             self.pipelines.insert(*pipeline, found);
@@ -428,12 +411,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    async fn read_subagent(&self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
+    async fn read_subagent(&mut self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
         let doc: SubagentDoc =
             self.registry.doc(Kind::Subagent, digest).await.map_err(|error| causes(&error))?;
         let id = doc.adapter.id;
-        if let Some(pinned) = self.pinned_adapters.get(digest) {
-            return Ok((doc.capabilities, pinned.clone()));
+        if let Some(pinned) = self.known.adapters.get(&id) {
+            return Ok((doc.capabilities, NamedDigest { name: id, digest: *pinned }));
         }
         let digest = match &self.adapters {
             AdapterSource::Names(known) if known.contains(&id) => Digest::of(id.as_bytes()),
@@ -447,6 +430,7 @@ impl<'a> Resolver<'a> {
                 blobs.put(&bytes).await.map_err(|error| causes(&error))?
             }
         };
+        self.known.adapters.insert(id.clone(), digest);
         Ok((doc.capabilities, NamedDigest { name: id, digest }))
     }
 
@@ -471,18 +455,27 @@ impl<'a> Resolver<'a> {
 
     /// The digest behind a reference, with its document checked to be readable.
     async fn resolve(&mut self, kind: Kind, reference: &str, pointer: String) -> Option<NamedDigest> {
+        if let Some(found) = self.known.reference(kind, reference) {
+            return Some(found.clone());
+        }
         let key = (kind, reference.to_owned());
-        if !self.references.contains_key(&key) {
-            let found = self.look_up(kind, reference).await.map_err(|error| causes(&error));
-            self.references.insert(key.clone(), found);
-        }
-        match self.references.get(&key)?.clone() {
-            Ok(found) => Some(found),
-            Err(message) => {
-                self.report(pointer, "unresolved", message, None);
-                None
-            }
-        }
+        let message = match self.unresolved.get(&key) {
+            Some(message) => message.clone(),
+            None => match self.look_up(kind, reference).await {
+                Ok(found) => {
+                    let known = self.known.references.entry(kind).or_default();
+                    known.insert(reference.to_owned(), found.clone());
+                    return Some(found);
+                }
+                Err(error) => {
+                    let message = causes(&error);
+                    self.unresolved.insert(key, message.clone());
+                    message
+                }
+            },
+        };
+        self.report(pointer, "unresolved", message, None);
+        None
     }
 
     async fn look_up(&self, kind: Kind, reference: &str) -> Result<NamedDigest, RegistryError> {
