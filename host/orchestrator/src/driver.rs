@@ -144,7 +144,7 @@ enum Effect {
 /// Why the loop turns again.
 enum Event {
     Shutdown,
-    Report(Report),
+    Report(Box<Report>),
     Answer(Answered),
     Plan(Box<Planned>),
     Inbox,
@@ -354,7 +354,7 @@ impl<'p> Driver<'p> {
             }
             match self.next_event(shutdown, tick).await {
                 Event::Shutdown => return Ok(false),
-                Event::Report(report) => held = Some(report),
+                Event::Report(report) => held = Some(*report),
                 Event::Answer(answered) => answer = Some(answered),
                 Event::Plan(planned) => plan = Some(planned),
                 Event::Inbox => inbox_may_have_more = true,
@@ -376,7 +376,7 @@ impl<'p> Driver<'p> {
         tokio::select! {
             biased;
             () = &mut *shutdown => Event::Shutdown,
-            Some(report) = self.reports.recv() => Event::Report(report),
+            Some(report) = self.reports.recv() => Event::Report(Box::new(report)),
             Some(answered) = self.answers.recv() => Event::Answer(answered),
             Some(planned) = self.plans.recv() => Event::Plan(planned),
             () = self.parts.inbox.changed(), if tick.is_none() => Event::Inbox,
