@@ -171,7 +171,8 @@ impl Deployer {
             let bare = [NO_CODE, NO_CODE, NO_CODE].map(str::to_owned);
             let parameters = parameters(settings, &plan.suffix, &bare);
             let set = self.propose(ChangeSetType::Create, settings, &parameters).await?;
-            let set = set.ok_or_else(|| DeployError::Unexpected("a new stack without resources".to_owned()))?;
+            let set =
+                set.ok_or_else(|| DeployError::Unexpected("a new stack without resources".to_owned()))?;
             let now = self.stack.execute(&set.id, watch).await?;
             let (uploaded, made_key) = self.furnish(&now, packages, files, watch).await?;
             step("making functions");
@@ -202,8 +203,11 @@ impl Deployer {
         let doing = format!("reading s3://{bucket}/{}", names::DEPLOYMENT_KEY);
         let answer = self.s3.get_object().bucket(bucket).key(names::DEPLOYMENT_KEY).send().await;
         let answer = answer.map_err(CallError::new).map_err(DeployError::call(doing.clone()))?;
-        let bytes =
-            answer.body.collect().await.map_err(|error| DeployError::Unexpected(format!("{doing}: {error}")))?;
+        let bytes = answer
+            .body
+            .collect()
+            .await
+            .map_err(|error| DeployError::Unexpected(format!("{doing}: {error}")))?;
         DeploymentDocument::parse(&bytes.to_vec())
     }
 
@@ -268,7 +272,11 @@ impl Deployer {
             "DataBucket",
             "blobs of sealed runs; empty and delete it when no bundle will be asked for again",
         );
-        keep("table", "TableName", "the ledger; switch its deletion protection off and delete it to lose all runs");
+        keep(
+            "table",
+            "TableName",
+            "the ledger; switch its deletion protection off and delete it to lose all runs",
+        );
         if let Some(prefix) = now.outputs.get("SecretsPrefix") {
             kept.push(format!(
                 "secret {}: signs what the ledger proves; delete it with the table (about $0.40 a month)",
@@ -377,7 +385,9 @@ impl Deployer {
         let checksum = STANDARD.encode(Digest::of(&bytes).as_bytes());
         let request = self.s3.put_object().bucket(bucket).key(key).checksum_sha256(checksum);
         let sent = request.body(ByteStream::from(bytes)).send().await;
-        sent.map(drop).map_err(CallError::new).map_err(DeployError::call(format!("writing s3://{bucket}/{key}")))
+        sent.map(drop)
+            .map_err(CallError::new)
+            .map_err(DeployError::call(format!("writing s3://{bucket}/{key}")))
     }
 }
 
@@ -423,7 +433,11 @@ fn check_files(files: &BTreeMap<String, Vec<u8>>) -> Result<(), DeployError> {
             let odd = |part: &str| part.is_empty() || part == "." || part == "..";
             name.split('/').any(odd) || name.len() > 512 || name.as_str() == document
         })
-        .map(|name| format!("configuration file {name:?}: not a relative path, or the name of the deployment document"))
+        .map(|name| {
+            format!(
+                "configuration file {name:?}: not a relative path, or the name of the deployment document"
+            )
+        })
         .collect();
     if wrong.is_empty() { Ok(()) } else { Err(DeployError::Settings(wrong)) }
 }

@@ -19,7 +19,7 @@ pub struct DeploymentDocument {
     pub region: String,
     /// Table of the ledger.
     pub table: String,
-    /// Bucket of blobs (`blobs/`), inbox (`inbox/`), dispatches (`dispatch/`) and configuration (`config/`).
+    /// Bucket of blobs (`blobs/`), inbox (`inbox/`), dispatches (`dispatches/`) and configuration (`config/`).
     pub data_bucket: String,
     /// Where checkpoints go.
     pub anchor: AnchorPlace,
@@ -78,10 +78,13 @@ impl DeploymentDocument {
     ) -> Result<Self, DeployError> {
         let text = |name| described.output(name).map(str::to_owned);
         let retention_days = described.output("AnchorRetentionDays")?.parse().map_err(|error| {
-            DeployError::Unexpected(format!("output AnchorRetentionDays of stack {stack} is no number: {error}"))
+            DeployError::Unexpected(format!(
+                "output AnchorRetentionDays of stack {stack} is no number: {error}"
+            ))
         })?;
         let secrets_prefix = text("SecretsPrefix")?;
-        let x86 = described.parameters.get("Architecture").is_some_and(|it| it == Architecture::X86_64.as_str());
+        let x86 =
+            described.parameters.get("Architecture").is_some_and(|it| it == Architecture::X86_64.as_str());
         Ok(Self {
             schema_version: SCHEMA_VERSION,
             stack: stack.to_owned(),

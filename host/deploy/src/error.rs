@@ -29,7 +29,9 @@ pub enum DeployError {
         next: String,
     },
     /// No such stack.
-    #[error("there is no stack {0}; make it with `pangolin deploy apply --stack {0}`, or check region and account")]
+    #[error(
+        "there is no stack {0}; make it with `pangolin deploy apply --stack {0}`, or check region and account"
+    )]
     NoStack(String),
     /// CloudFormation could not do it; every resource that failed, with the reason.
     #[error("stack {stack} ended as {status}:\n  {}\nFix what is named and apply again", .failed.join("\n  "))]
@@ -51,7 +53,9 @@ pub enum DeployError {
     #[error("{0}")]
     Unexpected(String),
     /// It takes too long.
-    #[error("stack {stack} is still {status} after {seconds} s; it goes on: look with `pangolin deploy status`")]
+    #[error(
+        "stack {stack} is still {status} after {seconds} s; it goes on: look with `pangolin deploy status`"
+    )]
     Slow {
         /// The stack.
         stack: String,

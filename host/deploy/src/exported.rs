@@ -11,3 +11,9 @@ pub fn rights() -> String {
         rights_page()
     )
 }
+
+/// `docs/aws-cost.md`.
+#[must_use]
+pub fn cost() -> String {
+    crate::cost::page().unwrap_or_else(|error| format!("{error}\n"))
+}

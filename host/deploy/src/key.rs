@@ -89,7 +89,9 @@ pub(crate) async fn verifier_key(client: &Client, name: &str) -> Result<Option<S
     }
     let described = answer.description().and_then(|text| text.strip_prefix(DESCRIBED_AS));
     described.map(|key| Some(key.to_owned())).ok_or_else(|| {
-        DeployError::Unexpected(format!("secret {name} does not say its verifier key; it was not made by this program"))
+        DeployError::Unexpected(format!(
+            "secret {name} does not say its verifier key; it was not made by this program"
+        ))
     })
 }
 

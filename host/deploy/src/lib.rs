@@ -9,6 +9,7 @@
 //!
 //! Deliberately not here: what the functions do, building their archives, and words for the command line.
 
+pub mod cost;
 mod deployer;
 mod document;
 mod error;
@@ -21,6 +22,7 @@ mod progress;
 mod settings;
 mod stack;
 pub mod template;
+mod verify;
 
 pub use deployer::{Applied, Deployer, DestroyOptions, Destroyed, StackStatus};
 pub use document::{AnchorPlace, DeploymentDocument, SCHEMA_VERSION, Workers};
@@ -29,3 +31,4 @@ pub use packages::{Package, Packages};
 pub use plan::{Action, Change, Plan};
 pub use progress::{Progress, Watch};
 pub use settings::{Architecture, Network, STACK_NAME_MAX, Settings};
+pub use verify::{Check, Verification};

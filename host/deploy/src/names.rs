@@ -19,8 +19,17 @@ pub const CONFIG_PREFIX: &str = "config/";
 /// Prefix of the code of functions in the data bucket; the rest of a key is the SHA-256 of the archive and `.zip`.
 pub const CODE_PREFIX: &str = "code/";
 
-/// Prefix of what single dispatches leave; everything below it is removed after a day.
-pub const DISPATCH_PREFIX: &str = "dispatch/";
+/// Prefix of start documents, which hold secrets; removed by rule after a day, and by the backend long before.
+pub const STARTS_PREFIX: &str = "starts/";
+
+/// Days after which a start document goes.
+pub(crate) const STARTS_DAYS: i32 = 1;
+
+/// Days after which what a dispatch left goes. Everything that matters is in blobs and in the ledger by then.
+pub(crate) const DISPATCH_DAYS: i32 = 14;
+
+/// Prefix of what single dispatches leave. The layout is that of `pangolin-worker-fargate`.
+pub const DISPATCH_PREFIX: &str = "dispatches/";
 
 /// How the name of a dispatch's completion object ends. Its creation rings the doorbell.
 pub const COMPLETION_SUFFIX: &str = "completion.json";

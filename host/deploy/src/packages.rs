@@ -60,10 +60,16 @@ impl Packages {
         for (function, package) in crate::template::FUNCTIONS.iter().zip(self.all()) {
             let size = package.bytes.len();
             if !package.bytes.starts_with(b"PK\x03\x04") {
-                findings.push(format!("code of {} is no zip archive; build it with the release's packages", function.name));
+                findings.push(format!(
+                    "code of {} is no zip archive; build it with the release's packages",
+                    function.name
+                ));
             }
             if size > ZIP_BYTES_MAX {
-                findings.push(format!("code of {} has {size} bytes, at most {ZIP_BYTES_MAX} are taken", function.name));
+                findings.push(format!(
+                    "code of {} has {size} bytes, at most {ZIP_BYTES_MAX} are taken",
+                    function.name
+                ));
             }
         }
         if findings.is_empty() { Ok(()) } else { Err(DeployError::Settings(findings)) }

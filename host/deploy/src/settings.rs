@@ -108,7 +108,10 @@ impl Settings {
                 findings.push(format!("vpcId is {:?}, expected vpc- and hex digits", network.vpc_id));
             }
             if network.subnet_ids.is_empty() {
-                findings.push("subnetIds is empty: name at least one subnet of the VPC, or leave the network out".to_owned());
+                findings.push(
+                    "subnetIds is empty: name at least one subnet of the VPC, or leave the network out"
+                        .to_owned(),
+                );
             }
             for subnet in network.subnet_ids.iter().filter(|subnet| !is_id(subnet, "subnet-")) {
                 findings.push(format!("subnetIds has {subnet:?}, expected subnet- and hex digits"));
@@ -135,7 +138,10 @@ impl Settings {
         for (name, value, service) in
             [("alarmTopicArn", &self.alarm_topic_arn, "sns"), ("kmsKeyArn", &self.kms_key_arn, "kms")]
         {
-            if value.as_ref().is_some_and(|arn| arn.split(':').nth(2) != Some(service) || !arn.starts_with("arn:")) {
+            if value
+                .as_ref()
+                .is_some_and(|arn| arn.split(':').nth(2) != Some(service) || !arn.starts_with("arn:"))
+            {
                 findings.push(format!("{name} is {value:?}, expected arn:aws:{service}:…"));
             }
         }

@@ -62,17 +62,23 @@ impl StackApi {
 
     /// `None` when there is no such stack, or only the trace of a plan.
     pub(crate) async fn describe(&self) -> Result<Option<Described>, DeployError> {
-        let answer = self.client.describe_stacks().stack_name(&self.name).send().await.map_err(CallError::new);
+        let answer =
+            self.client.describe_stacks().stack_name(&self.name).send().await.map_err(CallError::new);
         let answer = match answer {
             // CloudFormation has no code of its own for it.
-            Err(error) if error.code() == Some("ValidationError") && error.to_string().contains("does not exist") => {
+            Err(error)
+                if error.code() == Some("ValidationError")
+                    && error.to_string().contains("does not exist") =>
+            {
                 return Ok(None);
             }
             other => other.map_err(self.failed("describing"))?,
         };
-        Ok(answer.stacks().first().map(described).filter(|it| {
-            it.status != "REVIEW_IN_PROGRESS" && it.status != "DELETE_COMPLETE"
-        }))
+        Ok(answer
+            .stacks()
+            .first()
+            .map(described)
+            .filter(|it| it.status != "REVIEW_IN_PROGRESS" && it.status != "DELETE_COMPLETE"))
     }
 
     pub(crate) async fn expect(&self) -> Result<Described, DeployError> {
@@ -87,8 +93,9 @@ impl StackApi {
         parameters: &[(&str, String)],
         tags: &BTreeMap<String, String>,
     ) -> Result<Option<ChangeSet>, DeployError> {
-        let random = getrandom::u64()
-            .map_err(|error| DeployError::Unexpected(format!("the system gives no random number: {error}")))?;
+        let random = getrandom::u64().map_err(|error| {
+            DeployError::Unexpected(format!("the system gives no random number: {error}"))
+        })?;
         let parameters = parameters
             .iter()
             .map(|(key, value)| Parameter::builder().parameter_key(*key).parameter_value(value).build());
@@ -143,7 +150,9 @@ impl StackApi {
                     let reason = answer.status_reason().unwrap_or("no reason given").to_owned();
                     self.drop_change_set(&id).await?;
                     // The two wordings that CloudFormation has for it.
-                    if reason.contains("didn't contain changes") || reason.contains("No updates are to be performed") {
+                    if reason.contains("didn't contain changes")
+                        || reason.contains("No updates are to be performed")
+                    {
                         return Ok(None);
                     }
                     return Err(DeployError::Failed {
@@ -273,33 +282,13 @@ impl StackApi {
         Ok(events.take_while(|event| Some(event.key.as_str()) != seen).collect())
     }
 
-    /// Logical id → (type, physical id).
-    pub(crate) async fn resources(&self) -> Result<BTreeMap<String, (String, String)>, DeployError> {
-        let mut found = BTreeMap::new();
-        let mut token = None;
-        loop {
-            let request = self.client.list_stack_resources().stack_name(&self.name).set_next_token(token);
-            let answer = request.send().await.map_err(CallError::new).map_err(self.failed("listing resources of"))?;
-            for resource in answer.stack_resource_summaries() {
-                let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-                found.insert(
-                    text(resource.logical_resource_id()),
-                    (text(resource.resource_type()), text(resource.physical_resource_id())),
-                );
-            }
-            match answer.next_token() {
-                Some(next) => token = Some(next.to_owned()),
-                None => return Ok(found),
-            }
-        }
-    }
-
     /// The template in force.
     pub(crate) async fn template(&self) -> Result<Value, DeployError> {
         let answer = self.client.get_template().stack_name(&self.name).send().await;
         let answer = answer.map_err(CallError::new).map_err(self.failed("reading the template of"))?;
-        serde_json::from_str(answer.template_body().unwrap_or_default())
-            .map_err(|error| DeployError::Unexpected(format!("the template of {} is no JSON: {error}", self.name)))
+        serde_json::from_str(answer.template_body().unwrap_or_default()).map_err(|error| {
+            DeployError::Unexpected(format!("the template of {} is no JSON: {error}", self.name))
+        })
     }
 }
 

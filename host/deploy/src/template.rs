@@ -13,10 +13,10 @@ mod workers;
 use serde_json::Value;
 
 pub use document::Template;
-pub(crate) use functions::{FUNCTIONS, SCHEDULE};
+pub(crate) use functions::{FUNCTIONS, Function, SCHEDULE};
 pub(crate) use parameters::NO_CODE;
-pub(crate) use storage::ANCHOR_FLOOR_DAYS;
 pub use rights::{Allow, Grant};
+pub(crate) use storage::ANCHOR_FLOOR_DAYS;
 
 /// Logical ids of what holds data. They are kept when the stack goes, and a plan that would replace or remove one is not
 /// carried out.
@@ -65,7 +65,8 @@ pub fn rights_page() -> String {
             };
             let actions = cell(allow.actions.iter().map(|&action| action.to_owned()).collect());
             let resources = cell(allow.resources.iter().map(readable).collect());
-            let condition = allow.condition.as_ref().map_or_else(String::new, |it| format!("`{}`", readable(it)));
+            let condition =
+                allow.condition.as_ref().map_or_else(String::new, |it| format!("`{}`", readable(it)));
             text.push_str(&format!(
                 "| {} | {} | {actions} | {resources} | {condition} | {} |\n",
                 grant.role, allow.sid, allow.reason
@@ -95,7 +96,8 @@ fn readable(value: &Value) -> String {
             if let Some(Value::Array(parts)) = map.get("Fn::If") {
                 return parts.get(1).map_or_else(String::new, readable);
             }
-            let parts: Vec<_> = map.iter().map(|(key, value)| format!("{key}: {}", readable(value))).collect();
+            let parts: Vec<_> =
+                map.iter().map(|(key, value)| format!("{key}: {}", readable(value))).collect();
             parts.join(", ")
         }
         Value::Array(values) => values.iter().map(readable).collect::<Vec<_>>().join(", "),

@@ -92,8 +92,11 @@ fn alarm(template: &mut Template, id: &str, mut properties: Value, condition: Op
         map.insert("AlarmActions".to_owned(), actions);
     }
     let alarm = Resource::new("AWS::CloudWatch::Alarm", properties);
-    template.resource(id, match condition {
-        Some(condition) => alarm.when(condition),
-        None => alarm,
-    });
+    template.resource(
+        id,
+        match condition {
+            Some(condition) => alarm.when(condition),
+            None => alarm,
+        },
+    );
 }

@@ -103,7 +103,9 @@ pub(super) fn add(template: &mut Template) {
             role: function.role,
             service: "lambda.amazonaws.com",
             reason: match function.name {
-                "tick" => "Function tick: the only role that writes the ledger, starts tasks and reads the key",
+                "tick" => {
+                    "Function tick: the only role that writes the ledger, starts tasks and reads the key"
+                }
                 "inbox" => "Function inbox: told of new messages, rings the doorbell",
                 _ => "Function task-events: told of ended workers, rings the doorbell",
             },
@@ -116,7 +118,11 @@ pub(super) fn add(template: &mut Template) {
     schedule(template);
     queue_calls_tick(template);
     ecs_calls(template);
-    template.output("TickRoleArn", "Role of the tick; the only reader of the signing key", attribute("TickRole", "Arn"));
+    template.output(
+        "TickRoleArn",
+        "Role of the tick; the only reader of the signing key",
+        attribute("TickRole", "Arn"),
+    );
     template.output("SecretsPrefix", "Names of secrets begin with it", sub(SECRETS));
 }
 
@@ -145,10 +151,8 @@ fn add_function(template: &mut Template, function: &Function) {
         properties["ReservedConcurrentExecutions"] =
             when("ReserveTick", reference("TickConcurrency"), nothing());
     }
-    template.resource(
-        function.id,
-        Resource::new("AWS::Lambda::Function", properties).when("HasCode").tagged(),
-    );
+    template
+        .resource(function.id, Resource::new("AWS::Lambda::Function", properties).when("HasCode").tagged());
     let invoke = if function.name == "tick" {
         // The next minute comes anyway; a late repetition would only be a tick more.
         json!({
@@ -166,10 +170,8 @@ fn add_function(template: &mut Template, function: &Function) {
             "DestinationConfig": { "OnFailure": { "Destination": attribute("DeadLetters", "Arn") } },
         })
     };
-    template.resource(
-        function.retries,
-        Resource::new("AWS::Lambda::EventInvokeConfig", invoke).when("HasCode"),
-    );
+    template
+        .resource(function.retries, Resource::new("AWS::Lambda::EventInvokeConfig", invoke).when("HasCode"));
 }
 
 fn rights(function: &str) -> Vec<Allow> {
@@ -225,19 +227,19 @@ fn tick_rights(ring: Allow) -> Vec<Allow> {
             "ReadData",
             "Blobs, messages, results of workers, configuration.",
             &["s3:GetObject"],
-            ["/blobs/*", "/inbox/*", "/dispatch/*", "/config/*"].map(data_arn).to_vec(),
+            ["/blobs/*", "/inbox/*", "/dispatches/*", "/starts/*", "/config/*"].map(data_arn).to_vec(),
         ),
         Allow::new(
             "WriteData",
             "Blobs, answers to messages, envelopes of dispatches. Pre-signed URLs of workers work with this right.",
             &["s3:PutObject"],
-            ["/blobs/*", "/inbox/done/*", "/dispatch/*"].map(data_arn).to_vec(),
+            ["/blobs/*", "/inbox/done/*", "/dispatches/*", "/starts/*"].map(data_arn).to_vec(),
         ),
         Allow::new(
             "TidyUp",
             "Removes settled messages, and what a dispatch leaves: start documents hold secrets.",
             &["s3:DeleteObject"],
-            ["/inbox/new/*", "/dispatch/*"].map(data_arn).to_vec(),
+            ["/inbox/new/*", "/dispatches/*", "/starts/*"].map(data_arn).to_vec(),
         ),
         Allow::new(
             "ListData",
@@ -330,7 +332,9 @@ fn tick_rights(ring: Allow) -> Vec<Allow> {
 }
 
 fn bucket_calls(template: &mut Template) {
-    for (id, function) in [("InboxMayBeCalledByBucket", "Inbox"), ("TaskEventsMayBeCalledByBucket", "TaskEvents")] {
+    for (id, function) in
+        [("InboxMayBeCalledByBucket", "Inbox"), ("TaskEventsMayBeCalledByBucket", "TaskEvents")]
+    {
         let permission = json!({
             "Action": "lambda:InvokeFunction",
             "FunctionName": reference(function),
@@ -349,14 +353,14 @@ fn schedule(template: &mut Template) {
             role: "ScheduleRole",
             service: "scheduler.amazonaws.com",
             reason: "EventBridge Scheduler: calls the tick",
-            allows: vec![
-                Allow::new(
-                    "CallTick",
-                    "The floor under all doorbells: a look every minute.",
-                    &["lambda:InvokeFunction"],
-                    vec![sub("arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-${Suffix}-tick")],
-                ),
-            ],
+            allows: vec![Allow::new(
+                "CallTick",
+                "The floor under all doorbells: a look every minute.",
+                &["lambda:InvokeFunction"],
+                vec![sub(
+                    "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-${Suffix}-tick",
+                )],
+            )],
         },
     );
     let schedule = json!({
@@ -392,7 +396,12 @@ fn queue_calls_tick(template: &mut Template) {
         // The role must be able to read the queue when the mapping is made; the function refers to the role.
         Resource::new("AWS::Lambda::EventSourceMapping", mapping).when("HasCode"),
     );
-    template.output_if("HasCode", "DoorbellMapping", "What connects doorbell and tick", reference("DoorbellToTick"));
+    template.output_if(
+        "HasCode",
+        "DoorbellMapping",
+        "What connects doorbell and tick",
+        reference("DoorbellToTick"),
+    );
 }
 
 fn ecs_calls(template: &mut Template) {
@@ -422,7 +431,9 @@ fn ecs_calls(template: &mut Template) {
         "TaskEventsMayBeCalledByRule",
         Resource::new("AWS::Lambda::Permission", permission).when("HasCode"),
     );
-    for (output, function) in [("InboxFunction", "Inbox"), ("TickFunction", "Tick"), ("TaskEventsFunction", "TaskEvents")] {
+    for (output, function) in
+        [("InboxFunction", "Inbox"), ("TickFunction", "Tick"), ("TaskEventsFunction", "TaskEvents")]
+    {
         template.output_if("HasCode", output, "Name of the function", reference(function));
     }
 }

@@ -22,8 +22,7 @@ pub(super) fn add(template: &mut Template) {
             json!({ "VpcId": reference("Vpc"), "InternetGatewayId": reference("Gateway") }),
         ),
     );
-    template
-        .resource("Routes", own("AWS::EC2::RouteTable", json!({ "VpcId": reference("Vpc") })).tagged());
+    template.resource("Routes", own("AWS::EC2::RouteTable", json!({ "VpcId": reference("Vpc") })).tagged());
     template.resource(
         "RouteOut",
         own(

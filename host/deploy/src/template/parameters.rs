@@ -16,7 +16,8 @@ pub(super) fn add(template: &mut Template) {
             "Description": "Random part of names. Chosen once; a later stack of the same name does not meet what an earlier one left.",
         }),
     );
-    for (name, function) in [("CodeInbox", "inbox"), ("CodeTick", "tick"), ("CodeTaskEvents", "task-events")] {
+    for (name, function) in [("CodeInbox", "inbox"), ("CodeTick", "tick"), ("CodeTaskEvents", "task-events")]
+    {
         template.parameter(
             name,
             json!({
@@ -117,8 +118,11 @@ pub(super) fn add(template: &mut Template) {
     );
     template.condition("HasCode", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "CodeTick" }, NO_CODE] }] }));
     template.condition("MakeVpc", json!({ "Fn::Equals": [{ "Ref": "VpcId" }, ""] }));
-    template.condition("HasTopic", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "AlarmTopicArn" }, ""] }] }));
-    template.condition("HasKms", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "KmsKeyArn" }, ""] }] }));
     template
-        .condition("ReserveTick", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "TickConcurrency" }, 0] }] }));
+        .condition("HasTopic", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "AlarmTopicArn" }, ""] }] }));
+    template.condition("HasKms", json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "KmsKeyArn" }, ""] }] }));
+    template.condition(
+        "ReserveTick",
+        json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "TickConcurrency" }, 0] }] }),
+    );
 }

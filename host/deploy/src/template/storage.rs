@@ -64,7 +64,7 @@ fn no_public_access() -> Value {
 }
 
 fn data(template: &mut Template) {
-    let rule = |id: &str, prefix: &str, days: u32| {
+    let rule = |id: &str, prefix: &str, days: i32| {
         json!({
             "Id": id,
             "Status": "Enabled",
@@ -95,7 +95,8 @@ fn data(template: &mut Template) {
             ),
         }] },
         "LifecycleConfiguration": { "Rules": [
-            rule("dispatches-end", names::DISPATCH_PREFIX, 1),
+            rule("secrets-go", names::STARTS_PREFIX, names::STARTS_DAYS),
+            rule("dispatches-end", names::DISPATCH_PREFIX, names::DISPATCH_DAYS),
             {
                 "Id": "no-broken-uploads",
                 "Status": "Enabled",
@@ -133,12 +134,13 @@ fn data(template: &mut Template) {
                     "Condition": { "Bool": { "aws:SecureTransport": "false" } },
                 },
                 {
-                    // Blobs are named by digest and messages by their sender: neither is ever written again.
+                    // Blobs are named by digest, messages by their sender, and a worker writes each of its objects once:
+                    // none is ever written again.
                     "Sid": "CreateOnly",
                     "Effect": "Deny",
                     "Principal": "*",
                     "Action": "s3:PutObject",
-                    "Resource": [data_arn("/blobs/*"), data_arn("/inbox/*")],
+                    "Resource": [data_arn("/blobs/*"), data_arn("/inbox/*"), data_arn("/dispatches/*")],
                     "Condition": { "Null": { "s3:if-none-match": "true" } },
                 },
             ],

@@ -1,0 +1,190 @@
+//! Plan, apply, verify, status and destroy against ministack.
+
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use pangolin_aws::{Aws, Service};
+use pangolin_deploy::{
+    Action, DeployError, Deployer, DestroyOptions, Package, Packages, Progress, Settings, names,
+};
+use pangolin_s3_fake::Ministack;
+
+/// A zip with one stored file, `bootstrap`.
+fn archive(script: &str) -> Package {
+    let (name, data) = (b"bootstrap", script.as_bytes());
+    let crc = crc32fast::hash(data);
+    let common = |out: &mut Vec<u8>| {
+        // Version 2.0, no flags, stored, no time.
+        out.extend([20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0]);
+        out.extend(crc.to_le_bytes());
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend((name.len() as u16).to_le_bytes());
+        out.extend([0, 0]);
+    };
+    let mut zip = b"PK\x03\x04".to_vec();
+    common(&mut zip);
+    zip.extend(name);
+    zip.extend(data);
+    let directory = zip.len() as u32;
+    // Made on Unix, so that the mode counts.
+    zip.extend(b"PK\x01\x02\x14\x03");
+    common(&mut zip);
+    zip.extend([0; 6]);
+    zip.extend((0o100_755_u32 << 16).to_le_bytes());
+    zip.extend(0_u32.to_le_bytes());
+    zip.extend(name);
+    let size = zip.len() as u32 - directory;
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend(size.to_le_bytes());
+    zip.extend(directory.to_le_bytes());
+    zip.extend([0, 0]);
+    Package::new(zip)
+}
+
+fn packages(version: &str) -> Packages {
+    let code = |name: &str| archive(&format!("#!/bin/sh\n# {name} {version}\nexit 1\n"));
+    Packages { inbox: code("inbox"), tick: code("tick"), task_events: code("task-events") }
+}
+
+fn settings() -> Settings {
+    Settings {
+        stack: "demo".to_owned(),
+        architecture: pangolin_deploy::Architecture::X86_64,
+        tags: [("team".to_owned(), "platform".to_owned())].into(),
+        ..Settings::default()
+    }
+}
+
+fn deployer(aws: &Aws) -> Deployer {
+    Deployer::with_pause(aws, "demo", Duration::from_millis(50)).expect("the name is fine")
+}
+
+fn quiet(_: Progress) {}
+
+#[tokio::test]
+async fn a_stack_from_plan_to_destroy() {
+    let Some(server) = Ministack::start("deploy").await else { return };
+    let aws = Aws::for_tests(&server.endpoint(), 3, Aws::http()).expect("the endpoint is a URL");
+    let deployer = deployer(&aws);
+    let settings = settings();
+    let first = packages("1");
+
+    // Nothing there yet.
+    assert!(matches!(deployer.status().await, Err(DeployError::NoStack(_))));
+    let plan = deployer.plan(&settings, &first).await.expect("a plan");
+    assert!(plan.creates && plan.change_set.is_none());
+    assert!(plan.changes.iter().all(|change| change.action == Action::Add), "{plan}");
+    for id in ["Ledger", "Data", "Anchor", "Tick", "EveryMinute", "TaskRole", "DoorbellToTick"] {
+        assert!(plan.changes.iter().any(|change| change.id == id), "{id} is not in\n{plan}");
+    }
+    assert!(matches!(deployer.status().await, Err(DeployError::NoStack(_))), "a plan makes nothing");
+
+    // Applied: the document names what is there, the key is made once.
+    let news = Mutex::new(Vec::new());
+    let watch = |progress: Progress| news.lock().expect("no panic before").push(progress.to_string());
+    let files = BTreeMap::from([("pangolin.toml".to_owned(), b"namespace = \"demo\"\n".to_vec())]);
+    let applied = deployer
+        .apply(&plan, &settings, &first, &files, &watch)
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}", news.lock().expect("no panic before").join("\n")));
+    assert!(applied.made_key && applied.uploaded == 3, "{applied:?}");
+    let news = news.into_inner().expect("no panic before");
+    assert!(news.iter().any(|line| line.contains("Ledger: CREATE_COMPLETE")), "{news:#?}");
+    assert!(news.iter().any(|line| line.contains("Tick: CREATE_COMPLETE")), "{news:#?}");
+    let document = deployer.deployment().await.expect("the document");
+    assert_eq!(document, applied.deployment);
+    assert_eq!(document.anchor.retention_days, settings.anchor_retention_days);
+    assert_eq!(document.workers.subnets.len(), 2, "the stack's own VPC");
+    assert!(document.verifier_key.starts_with("pangolin.demo/"), "{}", document.verifier_key);
+    let s3 = aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::config::Builder::from(&aws.sdk(Service::S3)).force_path_style(true).build(),
+    );
+    let file = s3.get_object().bucket(&document.data_bucket).key("config/pangolin.toml").send().await;
+    let file = file.expect("it was put there").body.collect().await.expect("its bytes").to_vec();
+    assert_eq!(file, files["pangolin.toml"]);
+
+    // Nothing to do; then other code is a modification, is uploaded once, and the key stays.
+    let again = deployer.plan(&settings, &first).await.expect("a plan");
+    assert!(again.changes.is_empty(), "{again}");
+    let second = packages("2");
+    let plan = deployer.plan(&settings, &second).await.expect("a plan");
+    assert!(!plan.creates);
+    assert!(
+        plan.changes.iter().any(|change| change.id == "Tick" && change.action == Action::Modify),
+        "{plan}"
+    );
+    assert!(plan.endangered().is_empty());
+    let applied = deployer.apply(&plan, &settings, &second, &files, &quiet).await.expect("applied");
+    assert!(!applied.made_key);
+    assert_eq!(applied.uploaded, 3);
+    assert_eq!(applied.deployment.verifier_key, document.verifier_key);
+    let status = deployer.status().await.expect("a status");
+    assert!(status.has_code && status.template_is_current, "{status:?}");
+
+    // Verify finds that this emulator dropped the lock of the anchor, and does not find what is in order.
+    let verified = deployer.verify(Some(&second), &quiet).await.expect("verified");
+    let findings: Vec<_> =
+        verified.findings().map(|it| format!("{} · {}: {}", it.resource, it.what, it.found)).collect();
+    assert!(!verified.holds(), "ministack drops ObjectLockConfiguration");
+    let anchor = &document.anchor.bucket;
+    let lock = verified.checks.iter().find(|it| it.what == "object lock").expect("it was looked at");
+    assert!(!lock.fine && lock.found.contains("do not use this anchor"), "{lock:?}");
+    for check in verified.findings() {
+        assert!(
+            check.resource.contains(anchor.as_str()),
+            "only the anchor is not as it must be here:\n{}",
+            findings.join("\n")
+        );
+    }
+
+    // Code of another release is found.
+    let verified = deployer.verify(Some(&first), &quiet).await.expect("verified");
+    let code = verified.findings().filter(|it| it.what == "code").count();
+    assert_eq!(code, 3);
+
+    // Somebody opens the data bucket and switches the table's protection off.
+    s3.delete_bucket_policy().bucket(&document.data_bucket).send().await.expect("deleted");
+    let tables = aws_sdk_dynamodb::Client::new(&aws.sdk(Service::DynamoDb));
+    let update = tables.update_table().table_name(&document.table).deletion_protection_enabled(false);
+    update.send().await.expect("updated");
+    let verified = deployer.verify(None, &quiet).await.expect("verified");
+    let found = |resource: &str, what: &str| {
+        verified.findings().any(|it| it.resource.contains(resource) && it.what == what)
+    };
+    assert!(found(&document.data_bucket, "policy"));
+    assert!(found(&document.table, "protection against deletion"));
+
+    // Destroy: never the anchor; the rest goes and data stays.
+    let refused = deployer.destroy(DestroyOptions { anchor: true }, &quiet).await;
+    assert!(matches!(refused, Err(DeployError::Refused(_))), "{refused:?}");
+    let destroyed = deployer.destroy(DestroyOptions::default(), &quiet).await.expect("destroyed");
+    assert_eq!(destroyed.kept.len(), 4, "{:#?}", destroyed.kept);
+    assert!(matches!(deployer.status().await, Err(DeployError::NoStack(_))));
+    tables.describe_table().table_name(&document.table).send().await.expect("the table stays");
+    for bucket in [&document.data_bucket, anchor] {
+        s3.head_bucket().bucket(bucket).send().await.expect("the bucket stays");
+    }
+    let document_stays =
+        s3.head_object().bucket(&document.data_bucket).key(names::DEPLOYMENT_KEY).send().await;
+    document_stays.expect("what is in it stays");
+
+    // A new stack of the same name does not meet what the old one left.
+    let plan = deployer.plan(&settings, &second).await.expect("a plan");
+    assert!(plan.creates && !document.table.ends_with(&plan.suffix), "{}", plan.suffix);
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_before_any_call() {
+    // Nobody listens there.
+    let aws = Aws::for_tests("http://127.0.0.1:9", 1, Aws::http()).expect("the endpoint is a URL");
+    assert!(matches!(Deployer::new(&aws, "Demo_1"), Err(DeployError::Settings(_))));
+    let deployer = deployer(&aws);
+    let wrong = Settings { stack: "other".to_owned(), log_retention_days: 2, ..Settings::default() };
+    let broken = Packages { inbox: Package::new(b"ELF".to_vec()), ..packages("1") };
+    let Err(DeployError::Settings(findings)) = deployer.plan(&wrong, &broken).await else {
+        panic!("it must be refused")
+    };
+    assert_eq!(findings.len(), 3, "{findings:#?}");
+    let error = deployer.plan(&settings(), &packages("1")).await.expect_err("nobody answers");
+    assert!(error.to_string().contains("stack demo"), "{error}");
+}
