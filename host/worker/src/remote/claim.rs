@@ -14,10 +14,15 @@ pub(super) fn take(http: &Http, document: &StartDocument) -> Result<String, Stri
     let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .map_err(|error| format!("cannot draw a random number: {error}"))?;
     let nonce = nonce.trim().to_owned();
-    let claim =
-        Claim { schema_version: START_VERSION, dispatch: document.dispatch.clone(), nonce: nonce.clone(), at: now_ms() };
+    let claim = Claim {
+        schema_version: START_VERSION,
+        dispatch: document.dispatch.clone(),
+        nonce: nonce.clone(),
+        at: now_ms(),
+    };
     let text = serde_json::to_vec(&claim).map_err(|error| error.to_string())?;
-    let created = http.create(&document.claim, &text).map_err(|error| format!("claiming the dispatch: {error}"))?;
+    let created =
+        http.create(&document.claim, &text).map_err(|error| format!("claiming the dispatch: {error}"))?;
     if created == Created::New {
         return Ok(nonce);
     }

@@ -38,9 +38,12 @@ pub(super) fn all(
         Ok(packed) => packed,
         Err(error) => {
             // The host shall hear why, and of no result that is only a part.
-            outcome.stderr.extend_from_slice(format!("[pangolin: the result cannot be packed: {error}]\n").as_bytes());
+            outcome
+                .stderr
+                .extend_from_slice(format!("[pangolin: the result cannot be packed: {error}]\n").as_bytes());
             outcome.code = if outcome.code == 0 { 1 } else { outcome.code };
-            pack(&archive, None, &outcome, u64::MAX).map_err(|error| format!("cannot pack the result: {error}"))?
+            pack(&archive, None, &outcome, u64::MAX)
+                .map_err(|error| format!("cannot pack the result: {error}"))?
         }
     };
     let open = || {
@@ -90,14 +93,20 @@ impl<W: Write> Write for Measured<W> {
     }
 }
 
-fn pack(archive: &Path, result_dir: Option<&Path>, outcome: &Outcome, limit: u64) -> io::Result<(Digest, u64)> {
+fn pack(
+    archive: &Path,
+    result_dir: Option<&Path>,
+    outcome: &Outcome,
+    limit: u64,
+) -> io::Result<(Digest, u64)> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(archive)?;
     let to = Measured { to: BufWriter::new(file), hasher: Sha256::new(), size: 0, limit };
     let mut tar = Builder::new(to);
     if let Some(dir) = result_dir {
         for name in sorted(dir)? {
             // Dot files at the top are the worker's own scratch; the output files are ours and not the agent's.
-            let skipped = name.as_encoded_bytes().starts_with(b".") || name == EVENTS_FILE || name == STDERR_FILE;
+            let skipped =
+                name.as_encoded_bytes().starts_with(b".") || name == EVENTS_FILE || name == STDERR_FILE;
             if !skipped {
                 append(&mut tar, &dir.join(&name), &PathBuf::from(&name))?;
             }
@@ -115,7 +124,9 @@ fn pack(archive: &Path, result_dir: Option<&Path>, outcome: &Outcome, limit: u64
 
 fn sorted(dir: &Path) -> io::Result<Vec<OsString>> {
     let mut names = match fs::read_dir(dir) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?,
+        Ok(entries) => {
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?
+        }
         // It was not even laid out.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),

@@ -95,17 +95,29 @@ impl Http {
                 return Ok(());
             }
             // A connection that broke off can look like a complete answer.
-            Err(Failure::Passing(format!("got {length} bytes with digest {found}, expected {size} with {digest}")))
+            Err(Failure::Passing(format!(
+                "got {length} bytes with digest {found}, expected {size} with {digest}"
+            )))
         })
     }
 
     /// Creates an object from memory.
     pub(super) fn create(&self, at: &SignedRequest, bytes: &[u8]) -> Result<Created, String> {
-        self.repeat(|| self.put(at, bytes.len() as u64, SendBody::from_owned_reader(std::io::Cursor::new(bytes.to_vec()))))
+        self.repeat(|| {
+            self.put(
+                at,
+                bytes.len() as u64,
+                SendBody::from_owned_reader(std::io::Cursor::new(bytes.to_vec())),
+            )
+        })
     }
 
     /// Creates an object from a file.
-    pub(super) fn create_from(&self, at: &SignedRequest, open: impl Fn() -> std::io::Result<(File, u64)>) -> Result<Created, String> {
+    pub(super) fn create_from(
+        &self,
+        at: &SignedRequest,
+        open: impl Fn() -> std::io::Result<(File, u64)>,
+    ) -> Result<Created, String> {
         self.repeat(|| {
             let (file, size) = open().map_err(|error| Failure::Final(format!("cannot read: {error}")))?;
             self.put(at, size, SendBody::from_owned_reader(file))
@@ -117,7 +129,8 @@ impl Http {
         for (name, value) in at.headers.iter().filter(|(name, _)| !is_own(name)) {
             request = request.header(name, value);
         }
-        let request = request.body(body).map_err(|_| Failure::Final("the URL or a header is malformed".to_owned()))?;
+        let request =
+            request.body(body).map_err(|_| Failure::Final("the URL or a header is malformed".to_owned()))?;
         let answer = self.agent.run(request).map_err(|error| passing(at, &error))?;
         match answer.status().as_u16() {
             200..=299 => Ok(Created::New),
@@ -138,7 +151,8 @@ impl Http {
         for (name, value) in from.headers.iter().filter(|(name, _)| !is_own(name)) {
             request = request.header(name, value);
         }
-        let request = request.body(()).map_err(|_| Failure::Final("the URL or a header is malformed".to_owned()))?;
+        let request =
+            request.body(()).map_err(|_| Failure::Final("the URL or a header is malformed".to_owned()))?;
         let mut answer = self.agent.run(request).map_err(|error| passing(from, &error))?;
         let status = answer.status().as_u16();
         if status != 200 {

@@ -36,15 +36,17 @@ pub(super) fn task_dir() -> Result<PathBuf, String> {
         return Err(format!("{TASK_DIR} is {}, which is not an absolute path", path.display()));
     }
     path.canonicalize().map_err(|error| {
-        format!("{}: {error}; the image needs a writable volume there, or {TASK_DIR} that names one", path.display())
+        format!(
+            "{}: {error}; the image needs a writable volume there, or {TASK_DIR} that names one",
+            path.display()
+        )
     })
 }
 
 fn make(path: &Path) -> Result<(), String> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| format!("cannot make {}: {error}; the task's directory must be empty and writable", path.display()))
+    DirBuilder::new().mode(0o700).create(path).map_err(|error| {
+        format!("cannot make {}: {error}; the task's directory must be empty and writable", path.display())
+    })
 }
 
 fn private(path: &Path) -> std::io::Result<File> {

@@ -51,10 +51,12 @@ impl Kept {
         if self.lines {
             let whole = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             self.bytes.truncate(whole);
-            self.bytes
-                .extend_from_slice(format!("{{\"kind\":\"output.cut\",\"limitBytes\":{limit}}}\n").as_bytes());
+            self.bytes.extend_from_slice(
+                format!("{{\"kind\":\"output.cut\",\"limitBytes\":{limit}}}\n").as_bytes(),
+            );
         } else {
-            self.bytes.extend_from_slice(format!("\n[pangolin: output cut after {limit} bytes]\n").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("\n[pangolin: output cut after {limit} bytes]\n").as_bytes());
         }
     }
 }
