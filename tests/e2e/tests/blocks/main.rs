@@ -10,5 +10,6 @@ mod denials;
 mod docker;
 mod escapes;
 mod failures;
+mod growing;
 mod secrets;
 mod support;

@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 /// Id of the scripted block.
 pub(crate) const PROBE: &str = "acme/probe";
 
+/// Id of the adapter of a third party.
+pub(crate) const ADAPTER: &str = "acme/shell";
+
 /// `dispatch` is the sandbox. `open` confines nothing: its agents can wait for the test, and reach their own envelope.
 const CONFIG: &str = "namespace = \"e2e\"
 [workspace]
@@ -74,19 +77,22 @@ fn cargo() -> Command {
     command
 }
 
+/// A guest of this repository, built.
+fn built(package: &str) -> Vec<u8> {
+    let plugins = root().join("plugins");
+    let status = cargo()
+        .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .args(["--target-dir", "target/guests", "-p", package])
+        .current_dir(&plugins)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{package} does not build");
+    let file = format!("target/guests/wasm32-wasip2/release/{}.wasm", package.replace('-', "_"));
+    fs::read(plugins.join(file)).expect("component")
+}
+
 fn bare() -> &'static [u8] {
     static BARE: OnceLock<Vec<u8>> = OnceLock::new();
-    BARE.get_or_init(|| {
-        let plugins = root().join("plugins");
-        let status = cargo()
-            .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
-            .args(["--target-dir", "target/guests", "-p", "pangolin-test-block"])
-            .current_dir(&plugins)
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "the scripted block does not build");
-        let built = plugins.join("target/guests/wasm32-wasip2/release/pangolin_test_block.wasm");
-        fs::read(built).expect("component")
-    })
+    BARE.get_or_init(|| built("pangolin-test-block"))
 }
 
 /// The component. Another version is another digest.
@@ -96,6 +102,28 @@ pub(crate) fn component(version: &str) -> Vec<u8> {
          [limits]\nmemory = '16MiB'\nwall = '1s'\n[needs]\n{NEEDS}"
     );
     embed(bare(), &Manifest::from_toml(&text).expect("manifest")).expect("component")
+}
+
+/// An adapter of a third party that runs commands. Another version is another digest.
+pub(crate) fn adapter(version: &str) -> Vec<u8> {
+    static BARE: OnceLock<Vec<u8>> = OnceLock::new();
+    let bare = BARE.get_or_init(|| built("pangolin-adapter-command"));
+    let text = format!(
+        "[plugin]\nid = '{ADAPTER}'\nkind = 'runtime-adapter'\ncontract = '^1.0'\nversion = '{version}'\n"
+    );
+    embed(bare, &Manifest::from_toml(&text).expect("manifest")).expect("component")
+}
+
+/// Approves a version of the adapter.
+pub(crate) fn approve_adapter(world: &World, version: &str) {
+    world.write("adapter.wasm", adapter(version));
+    world.run(&["plugin", "add", "adapter.wasm", "--yes", "--approver", "human:t"]).ok();
+}
+
+/// Registers an agent that runs a shell script by that adapter.
+pub(crate) fn adapted(world: &World, name: &str, script: &str) {
+    let argv = format!("argv={}", json!(["sh", "-c", script]));
+    world.run(&["subagent", "register", "--name", name, "--adapter", ADAPTER, "--param", &argv]).ok();
 }
 
 /// A deployment without the scripted block.
