@@ -169,7 +169,8 @@ pub trait WorkerBackend: Send + Sync {
     async fn wait(&self, dispatch: &DispatchId) -> Result<WorkerExit, BackendError>;
 
     /// Asks once, without waiting for the end: `None` means that the worker still runs, or may. Repeatable, by any
-    /// caller; once an exit was answered, later answers are the same. A dispatch never ensured is [`WorkerExit::Lost`].
+    /// caller; once an exit was answered, later answers are the same, but that a lost worker of another machine may turn
+    /// out to have ended after all. A dispatch never ensured is [`WorkerExit::Lost`].
     ///
     /// As provided it gives [`Self::wait`] a second to answer, which is right for every backend: who knows that the
     /// worker ended answers within it, and an end that was missed is found by the next question. Backends that can
