@@ -429,7 +429,8 @@ impl<'o> Growth<'o> {
             _ => format!("{added} items were added and {tolerated} failures tolerated, each as decided"),
         };
         if pins.added > 0 {
-            text.push_str("; what they are pinned to means what it meant before");
+            let count = pins.added;
+            text = format!("{text}; {count} added items are pinned, and names mean what they meant before");
         }
         let growth = match (unread, pins.unread) {
             (true, _) => Check::not_applicable("decisions are missing or damaged"),
