@@ -17,7 +17,7 @@ mod supervise;
 
 use std::{
     env,
-    path::PathBuf,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -91,7 +91,7 @@ fn dispatch(
     document: &StartDocument,
     signals: &Signals,
     deadline: Instant,
-    task_dir: &PathBuf,
+    task_dir: &Path,
 ) -> Outcome {
     let laid_out = layout::lay_out(http, document, task_dir, signals, deadline);
     let (message, ended_by) = match laid_out {
