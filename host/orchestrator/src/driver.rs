@@ -20,7 +20,7 @@ use pangolin_core::{
 use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
     clock::Clock,
-    inbox::{Disposition, Inbox, InboxError},
+    inbox::{Disposition, Inbox},
     run_store::{RunStore, RunStoreError},
 };
 use thiserror::Error;
@@ -80,9 +80,6 @@ pub enum DriverError {
     /// The store.
     #[error(transparent)]
     Store(#[from] RunStoreError),
-    /// The inbox.
-    #[error(transparent)]
-    Inbox(#[from] InboxError),
     /// The blob store.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -323,7 +320,14 @@ impl<'p> Driver<'p> {
             if inbox_may_have_more && self.inbox_pause.is_none() {
                 // Those that wait for a pattern are in front and must not keep the others out.
                 let limit = MESSAGES_PER_TURN + self.planning.len();
-                let messages = self.parts.inbox.waiting(limit).await?;
+                let messages = match self.parts.inbox.waiting(limit).await {
+                    Ok(messages) => messages,
+                    // An inbox out of reach keeps its messages and must not stop the work that is there.
+                    Err(error) => {
+                        self.pause_inbox(now, &error);
+                        Vec::new()
+                    }
+                };
                 let full = messages.len() == limit;
                 let mut taken = 0;
                 for message in messages {

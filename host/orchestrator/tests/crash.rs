@@ -6,18 +6,23 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use common::{Mortal, Narrow, Workers, World};
 use pangolin_orchestrator::{
-    driver::serve,
+    driver::{Parts, serve},
     message::{Envelope, MESSAGE_VERSION, Request},
     patterns::NoPatterns,
 };
 use pangolin_ports::{
-    inbox::{Inbox, Message},
+    inbox::{Disposition, Inbox, InboxError, Message},
+    memory::MemoryInbox,
     run_store::RunStore,
 };
 
@@ -149,4 +154,54 @@ async fn a_bad_message_stops_nobody_and_the_same_plan_is_the_same_run() {
     assert!(world.answer("again").await.contains("accepted"));
     assert!(world.answer("again").await.contains("checkpoint"));
     assert!(world.answer("other").await.contains("another plan"));
+}
+
+/// Out of reach for some looks.
+struct Flaky {
+    inner: Arc<MemoryInbox>,
+    fails: AtomicI64,
+}
+
+#[async_trait]
+impl Inbox for Flaky {
+    async fn send(&self, message: Message) -> Result<(), InboxError> {
+        self.inner.send(message).await
+    }
+    async fn waiting(&self, limit: usize) -> Result<Vec<Message>, InboxError> {
+        if self.fails.fetch_sub(1, Ordering::SeqCst) > 0 {
+            return Err(InboxError::Other { context: "list".to_owned(), source: "no route".into() });
+        }
+        self.inner.waiting(limit).await
+    }
+    async fn settle(&self, name: &str, disposition: Disposition) -> Result<(), InboxError> {
+        self.inner.settle(name, disposition).await
+    }
+    async fn disposition(&self, name: &str) -> Result<Option<Disposition>, InboxError> {
+        self.inner.disposition(name).await
+    }
+    async fn changed(&self) {
+        self.inner.changed().await;
+    }
+    async fn settled(&self, name: &str) {
+        self.inner.settled(name).await;
+    }
+}
+
+#[tokio::test]
+async fn an_inbox_out_of_reach_is_asked_again_and_ends_nobody() {
+    let mut world = world().await;
+    let inbox = Arc::new(Flaky { inner: world.inbox.clone(), fails: AtomicI64::new(3) });
+    let store = world.store.clone();
+    let parts = Parts { inbox, ..world.parts(store) };
+    let sealed = async {
+        while !world.is_sealed(&world.run).await {
+            // Every pause is over as soon as it began.
+            if world.clock.sleepers() > 0 {
+                world.clock.advance(Duration::from_secs(1));
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), serve(parts, sealed)).await.expect("it must end").unwrap();
+    check(&world, "inbox").await;
 }
