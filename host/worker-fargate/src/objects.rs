@@ -66,7 +66,10 @@ impl Objects {
                 Ok(body) => return Ok(Some(body.to_vec())),
                 Err(_) if pauses.next().await => {}
                 Err(error) => {
-                    return Err(BackendError::Unavailable(format!("{}: {error}", self.doing("reading", key))));
+                    return Err(BackendError::Unavailable(format!(
+                        "{}: {error}",
+                        self.doing("reading", key)
+                    )));
                 }
             }
         }
