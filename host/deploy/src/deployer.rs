@@ -178,8 +178,9 @@ impl Deployer {
             step("making functions");
             let parameters = self::parameters(settings, &plan.suffix, &code_of(packages));
             if let Some(set) = self.propose(ChangeSetType::Update, settings, &parameters).await? {
-                expect_additions(&set)?;
-                self.stack.execute(&set.id, watch).await?;
+                let id = set.id;
+                expect_additions(Plan::new(&self.stack.name, plan.suffix.clone(), false, set.changes, None))?;
+                self.stack.execute(&id, watch).await?;
             }
             return self.finish(uploaded, made_key).await;
         }
@@ -414,14 +415,15 @@ fn new_suffix() -> Result<String, DeployError> {
     Ok(format!("{random:08x}"))
 }
 
-/// The second step of a new stack only adds, and connects what is there.
-fn expect_additions(set: &ChangeSet) -> Result<(), DeployError> {
-    let other: Vec<_> = set
-        .changes
-        .iter()
-        .filter(|change| !matches!(change.action, Action::Add | Action::Modify))
-        .map(ToString::to_string)
-        .collect();
+/// The second step of a new stack adds functions and connects them; nothing that was just made may go.
+fn expect_additions(plan: Plan) -> Result<(), DeployError> {
+    let mut other = plan.endangered();
+    other.extend(
+        plan.changes
+            .iter()
+            .filter(|change| matches!(change.action, Action::Remove | Action::Replace))
+            .map(ToString::to_string),
+    );
     if other.is_empty() { Ok(()) } else { Err(DeployError::DataAtRisk(other)) }
 }
 

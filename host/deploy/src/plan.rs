@@ -78,9 +78,21 @@ impl Change {
     }
 
     /// Whether this would leave data behind.
+    ///
+    /// What holds data has a name of its own, and CloudFormation does not replace a named resource under the same name: it
+    /// fails and rolls back. So "may replace" is a danger only when the name is among what changes.
     fn endangers_data(&self) -> bool {
+        let renamed = || {
+            self.reasons
+                .iter()
+                .any(|reason| reason.starts_with("BucketName") || reason.starts_with("TableName"))
+        };
         STATEFUL.contains(&self.id.as_str())
-            && matches!(self.action, Action::Remove | Action::Replace | Action::MayReplace)
+            && match self.action {
+                Action::Remove | Action::Replace => true,
+                Action::MayReplace => renamed(),
+                Action::Modify | Action::Add => false,
+            }
     }
 }
 
@@ -166,5 +178,54 @@ impl fmt::Display for Plan {
             writeln!(f, "!!! holds data, so this plan is not carried out: {danger}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(changes: &[(Action, &str, &[&str])]) -> Plan {
+        let changes = changes.iter().map(|(action, id, reasons)| Change {
+            action: *action,
+            id: (*id).to_owned(),
+            kind: "AWS::S3::Bucket".to_owned(),
+            name: None,
+            reasons: reasons.iter().map(|&reason| reason.to_owned()).collect(),
+        });
+        Plan::new("demo", "00000000".to_owned(), false, changes.collect(), None)
+    }
+
+    #[test]
+    fn data_is_in_danger_when_it_is_removed_replaced_or_renamed() {
+        for (action, reasons, danger) in [
+            (Action::Remove, &[][..], true),
+            (Action::Replace, &["Tags"][..], true),
+            (Action::MayReplace, &["BucketName (because of Suffix)"][..], true),
+            (Action::MayReplace, &["NotificationConfiguration"][..], false),
+            (Action::Modify, &["Tags"][..], false),
+            (Action::Add, &[][..], false),
+        ] {
+            let found = plan(&[(action, "Anchor", reasons)]).endangered();
+            assert_eq!(!found.is_empty(), danger, "{action:?} {reasons:?}");
+            assert!(plan(&[(action, "Doorbell", reasons)]).endangered().is_empty(), "it holds no data");
+        }
+    }
+
+    #[test]
+    fn replacements_come_first_and_are_loud() {
+        let text = plan(&[
+            (Action::Add, "Tick", &[]),
+            (Action::Replace, "Anchor", &["BucketName"]),
+            (Action::Remove, "Vpc", &[]),
+        ])
+        .to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "stack demo (exists): 1 to add, 0 to modify, 1 to remove");
+        assert_eq!(lines[1], "!!! 1 WOULD BE REPLACED: a new resource takes the place of the old one");
+        assert_eq!(lines[2], "  - remove Vpc (AWS::S3::Bucket)");
+        assert_eq!(lines[3], "  ! REPLACE Anchor (AWS::S3::Bucket): BucketName");
+        assert_eq!(lines[4], "  + add Tick (AWS::S3::Bucket)");
+        assert!(lines[5].starts_with("!!! holds data, so this plan is not carried out: ! REPLACE Anchor"));
     }
 }

@@ -277,7 +277,7 @@ impl StackApi {
             key: event.event_id().unwrap_or_default().to_owned(),
             id: event.logical_resource_id().unwrap_or_default().to_owned(),
             status: event.resource_status().map_or_else(String::new, |status| status.as_str().to_owned()),
-            reason: event.resource_status_reason().map(str::to_owned),
+            reason: event.resource_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
         });
         Ok(events.take_while(|event| Some(event.key.as_str()) != seen).collect())
     }
@@ -303,7 +303,7 @@ fn described(stack: &Stack) -> Described {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     Described {
         status: stack.stack_status().map_or_else(String::new, |status| status.as_str().to_owned()),
-        reason: stack.stack_status_reason().map(str::to_owned),
+        reason: stack.stack_status_reason().filter(|reason| !reason.is_empty()).map(str::to_owned),
         parameters: stack
             .parameters()
             .iter()

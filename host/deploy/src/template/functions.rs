@@ -184,11 +184,11 @@ fn rights(function: &str) -> Vec<Allow> {
                 &["s3:GetObject"],
                 vec![data_arn("/inbox/new/*")],
             ),
-            ring("Wakes the tick."),
+            ring("Sends a doorbell, which wakes the tick."),
             dead_letters(),
             kms("Messages are encrypted with the customer's key.", &["kms:Decrypt"]),
         ],
-        "task-events" => vec![ring("Wakes the tick."), dead_letters()],
+        "task-events" => vec![ring("Sends a doorbell, which wakes the tick."), dead_letters()],
         _ => tick_rights(ring("Rings for itself when work is left, and with a delay for the next timer.")),
     }
 }
