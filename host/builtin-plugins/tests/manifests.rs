@@ -1,7 +1,5 @@
 //! What ships carries its manifest inside, like everybody's plugin.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use pangolin_plugin_authority::{Kind, inspect, reconcile};
 
 #[test]

@@ -1,6 +1,6 @@
 //! The commands of `docs/plugins`, run as a reader would: in order, one shell and one empty directory per page.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     fs,
