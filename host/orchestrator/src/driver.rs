@@ -142,7 +142,7 @@ enum Effect {
 enum Event {
     Shutdown,
     Report(Box<Report>),
-    Answer(Answered),
+    Answer(Box<Answered>),
     Plan(Box<Planned>),
     Inbox,
     Time,
@@ -359,7 +359,7 @@ impl<'p> Driver<'p> {
             match self.next_event(shutdown, tick).await {
                 Event::Shutdown => return Ok(false),
                 Event::Report(report) => held = Some(*report),
-                Event::Answer(answered) => answer = Some(answered),
+                Event::Answer(answered) => answer = Some(*answered),
                 Event::Plan(planned) => plan = Some(planned),
                 Event::Inbox => inbox_may_have_more = true,
                 Event::Time => {}
@@ -381,7 +381,7 @@ impl<'p> Driver<'p> {
             biased;
             () = &mut *shutdown => Event::Shutdown,
             Some(report) = self.reports.recv() => Event::Report(Box::new(report)),
-            Some(answered) = self.answers.recv() => Event::Answer(answered),
+            Some(answered) = self.answers.recv() => Event::Answer(Box::new(answered)),
             Some(planned) = self.plans.recv() => Event::Plan(planned),
             () = self.parts.inbox.changed(), if tick.is_none() => Event::Inbox,
             () = settled(may_end) => Event::NothingLeft,
