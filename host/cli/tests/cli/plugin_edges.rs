@@ -240,7 +240,6 @@ fn what_is_no_regular_file_is_named_and_never_waited_for() {
             place.run(verb).code(code).says(&["a directory, not a regular file"]);
         }
         back(&path, &before);
-        #[expect(clippy::permissions_set_readonly_false, reason = "the mode is what matters")]
         if file.ends_with("key") {
             use std::os::unix::fs::PermissionsExt as _;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
