@@ -518,18 +518,13 @@ impl Ledger {
                     let guard = again.guards.swap_remove(guard.min(again.guards.len() - 1));
                     return Err(LedgerError::Deposed(format!("{guard:?} found {found}")));
                 }
-                Ok(Commit::Unknown) => {
-                    if self.store.was_committed(&id).await? {
-                        return Ok(());
-                    }
-                }
-                Err(error @ (RunStoreError::Busy(_) | RunStoreError::Full(_))) => {
-                    if !warned {
-                        tracing::warn!(%error, "the ledger cannot be written; work goes on when it can");
-                        warned = true;
-                    }
-                }
-                Err(error) => return Err(error.into()),
+                Ok(Commit::Unknown) => match self.store.was_committed(&id).await {
+                    Ok(true) => return Ok(()),
+                    // Not there yet; the same id again is safe.
+                    Ok(false) => {}
+                    Err(error) => wait_for(error, &mut warned)?,
+                },
+                Err(error) => wait_for(error, &mut warned)?,
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -539,6 +534,17 @@ impl Ledger {
     pub fn release(&mut self, run: &RunId) {
         self.chains.remove(run);
     }
+}
+
+/// Lets a store that is busy or full be asked again; every other failure is one.
+fn wait_for(error: RunStoreError, warned: &mut bool) -> Result<(), LedgerError> {
+    if !matches!(error, RunStoreError::Busy(_) | RunStoreError::Full(_)) {
+        return Err(error.into());
+    }
+    if !std::mem::replace(warned, true) {
+        tracing::warn!(%error, "the ledger cannot be written; work goes on when it can");
+    }
+    Ok(())
 }
 
 /// Most bytes of a [`SavedFrontier`]: numbers, two hashes and one for each bit of the length.

@@ -22,8 +22,8 @@ use pangolin_orchestrator::{
 };
 use pangolin_ports::{
     inbox::{Disposition, Inbox, InboxError, Message},
-    memory::MemoryInbox,
-    run_store::RunStore,
+    memory::{MemoryInbox, MemoryRunStore},
+    run_store::{Batch, Cell, Commit, Head, Record, RunStore, RunStoreError},
 };
 
 const PLAN: &str = r#"{"id":"crash","queue":"default","items":[
@@ -204,4 +204,57 @@ async fn an_inbox_out_of_reach_is_asked_again_and_ends_nobody() {
     };
     tokio::time::timeout(Duration::from_secs(20), serve(parts, sealed)).await.expect("it must end").unwrap();
     check(&world, "inbox").await;
+}
+
+/// Answers a commit with *unknown* twice and cannot be asked about it at once. Not more often,
+/// because the ledger pauses after each.
+struct Unclear {
+    inner: Arc<MemoryRunStore>,
+    calls: AtomicI64,
+}
+
+#[async_trait]
+impl RunStore for Unclear {
+    async fn commit(&self, batch: Batch) -> Result<Commit, RunStoreError> {
+        // The fence is taken before there is a ledger that could wait.
+        if batch.id.starts_with("fence/") {
+            return self.inner.commit(batch).await;
+        }
+        match self.calls.fetch_add(1, Ordering::SeqCst) {
+            // Done, and nobody knows: asked about, which fails; committed again, which changes nothing.
+            0 => self.inner.commit(batch).await.map(|_| Commit::Unknown),
+            // The same again, and nobody knows again.
+            2 => Ok(Commit::Unknown),
+            _ => self.inner.commit(batch).await,
+        }
+    }
+    async fn was_committed(&self, id: &str) -> Result<bool, RunStoreError> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 1 {
+            return Err(RunStoreError::Busy("throttled".to_owned()));
+        }
+        self.inner.was_committed(id).await
+    }
+    async fn head(&self, stream: &str) -> Result<Head, RunStoreError> {
+        self.inner.head(stream).await
+    }
+    async fn read(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Record>, RunStoreError> {
+        self.inner.read(stream, from, limit).await
+    }
+    async fn streams(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<String>, RunStoreError> {
+        self.inner.streams(p, a, l).await
+    }
+    async fn get(&self, key: &str) -> Result<Option<Cell>, RunStoreError> {
+        self.inner.get(key).await
+    }
+    async fn scan(&self, p: &str, a: Option<&str>, l: usize) -> Result<Vec<(String, Cell)>, RunStoreError> {
+        self.inner.scan(p, a, l).await
+    }
+}
+
+#[tokio::test]
+async fn unclear_answers_of_a_busy_store_are_waited_for() {
+    let mut world = world().await;
+    let store = Arc::new(Unclear { inner: world.store.clone(), calls: AtomicI64::new(0) });
+    assert!(!world.live(store).await);
+    check(&world, "unclear").await;
 }
