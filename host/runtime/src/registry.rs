@@ -19,6 +19,9 @@ use pangolin_ports::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// How often a registration is written while the store cannot say what became of it.
+const UNCLEAR_TRIES: u32 = 5;
+
 /// Largest registered artifact (a capability bundle).
 pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
 
@@ -258,12 +261,21 @@ impl Registry {
             }],
             appends: Vec::new(),
         };
-        match self.store.commit(batch).await? {
-            Commit::Committed => Ok(self.registration(kind, name, &pointer)),
-            Commit::GuardFailed { .. } | Commit::Unknown => {
-                Err(RegistryError::Conflict { kind, name: name.to_owned() })
+        for _ in 0..UNCLEAR_TRIES {
+            match self.store.commit(batch.clone()).await? {
+                Commit::Committed => return Ok(self.registration(kind, name, &pointer)),
+                Commit::GuardFailed { .. } => {
+                    return Err(RegistryError::Conflict { kind, name: name.to_owned() });
+                }
+                Commit::Unknown if self.store.was_committed(&batch.id).await? => {
+                    return Ok(self.registration(kind, name, &pointer));
+                }
+                // Not there: the same batch again has the same effect once.
+                Commit::Unknown => {}
             }
         }
+        let why = format!("it cannot say whether {name:?} was registered; look with `list`, then try again");
+        Err(RunStoreError::Busy(why).into())
     }
 
     /// Registers a subagent.
