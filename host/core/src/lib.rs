@@ -12,6 +12,7 @@ pub mod ids;
 pub mod manifest;
 pub mod outputs;
 pub mod pattern;
+pub mod pins;
 pub mod plan;
 pub mod retry;
 pub mod scheduler;

@@ -39,14 +39,22 @@ pub enum Kind {
     Pipeline,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Kind {
+    /// The word in records and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Capability => "capability",
             Self::Subagent => "subagent",
             Self::Env => "env",
             Self::Pipeline => "pipeline",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

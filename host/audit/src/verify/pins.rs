@@ -2,14 +2,15 @@
 //! it meant first, and manifests name exactly what is pinned. Whether the deployment resolved a name rightly when it did
 //! so first is nothing that a bundle can show.
 //!
-//! The form of the documents is the one of `pangolin_runtime::dispatch::Pins`. Earlier programs wrote version 0, in which
-//! items that were added later could mean something else; such documents are not judged.
+//! Earlier programs wrote version 0 of [`Document`], in which items that were added later could mean something else; such
+//! documents are not judged.
 
 use std::collections::BTreeMap;
 
 use pangolin_core::{
     ids::{Digest, ItemId},
-    manifest::{DispatchManifest, NamedDigest},
+    manifest::DispatchManifest,
+    pins::{ItemPins, PINS_VERSION, Pins as Document},
     plan::PlanItem,
     state::RunState,
 };
@@ -21,45 +22,10 @@ use super::{
     objects::{Lookup, Objects},
 };
 
-/// The form that is judged.
-const PINS_VERSION: u32 = 1;
-
 #[derive(Deserialize)]
 struct Version {
     #[serde(default)]
     v: u32,
-}
-
-#[derive(Deserialize)]
-struct Document {
-    sets: Vec<Set>,
-    items: BTreeMap<String, usize>,
-    #[serde(default)]
-    references: BTreeMap<String, BTreeMap<String, NamedDigest>>,
-    #[serde(default)]
-    adapters: BTreeMap<String, Digest>,
-    #[serde(default)]
-    blocks: BTreeMap<String, Block>,
-}
-
-/// What one or more items are pinned to.
-#[derive(Deserialize)]
-struct Set {
-    subagent: NamedDigest,
-    capabilities: Vec<NamedDigest>,
-    env: Vec<NamedDigest>,
-    #[serde(default)]
-    pipeline: Option<NamedDigest>,
-    adapter: NamedDigest,
-    #[serde(default)]
-    blocks: Vec<Block>,
-}
-
-#[derive(Deserialize)]
-struct Block {
-    name: String,
-    digest: Digest,
-    fingerprint: Digest,
 }
 
 /// A document as far as it is needed for the items of the run.
@@ -157,7 +123,7 @@ impl<'o> Pins<'o> {
                 findings.fail(CheckName::Growth, place(digest, seq), detail);
                 continue;
             };
-            for (kind, detail) in document.differing(item, set) {
+            for (kind, detail) in differing(document, item, set) {
                 let detail = format!("item {} is pinned to another {kind} than {detail} means", item.id);
                 findings.fail(CheckName::Growth, place(digest, seq), detail);
             }
@@ -190,7 +156,7 @@ impl<'o> Pins<'o> {
         match &read {
             Read::Judged(document) => {
                 self.begun = true;
-                for (kind, name, meaning) in document.meanings() {
+                for (kind, name, meaning) in meanings(document) {
                     let known = self.known.entry((kind.to_owned(), name.to_owned()));
                     let (first, since) = *known.or_insert((meaning, seq));
                     if first != meaning {
@@ -253,38 +219,32 @@ fn parse(bytes: &[u8]) -> Result<Read, Problem> {
     }
 }
 
-impl Document {
-    fn of(&self, item: &ItemId) -> Option<&Set> {
-        self.sets.get(*self.items.get(item.as_str())?)
-    }
+/// Kinds and names with what they mean in a document.
+fn meanings(document: &Document) -> impl Iterator<Item = (&str, &str, Digest)> {
+    let references = document.known.references.iter().flat_map(|(kind, references)| {
+        references.iter().map(|(text, found)| (kind.as_str(), text.as_str(), found.digest))
+    });
+    let adapters = document.known.adapters.iter().map(|(id, digest)| ("adapter", id.as_str(), *digest));
+    let of_sets = document.sets.iter().map(|set| ("adapter", set.adapter.name.as_str(), set.adapter.digest));
+    let blocks = document.known.blocks.values().chain(document.sets.iter().flat_map(|set| &set.blocks));
+    let blocks = blocks.flat_map(|block| {
+        [("block", block.digest), ("grant of block", block.fingerprint)]
+            .map(|(kind, meaning)| (kind, block.name.as_str(), meaning))
+    });
+    references.chain(adapters).chain(of_sets).chain(blocks)
+}
 
-    /// Kinds and names with what they mean here.
-    fn meanings(&self) -> impl Iterator<Item = (&str, &str, Digest)> {
-        let references = self.references.iter().flat_map(|(kind, references)| {
-            references.iter().map(|(text, found)| (kind.as_str(), text.as_str(), found.digest))
-        });
-        let adapters = self.adapters.iter().map(|(id, digest)| ("adapter", id.as_str(), *digest));
-        let of_sets = self.sets.iter().map(|set| ("adapter", set.adapter.name.as_str(), set.adapter.digest));
-        let blocks = self.blocks.values().chain(self.sets.iter().flat_map(|set| &set.blocks));
-        let blocks = blocks.flat_map(|block| {
-            [("block", block.digest), ("grant of block", block.fingerprint)]
-                .map(|(kind, meaning)| (kind, block.name.as_str(), meaning))
-        });
-        references.chain(adapters).chain(of_sets).chain(blocks)
-    }
-
-    /// References in the inputs of an item that its set does not follow, with their kind.
-    fn differing<'p>(&self, item: &'p PlanItem, set: &Set) -> Vec<(&'static str, &'p Value)> {
-        let means = |kind: &str, text: &Value| Some(self.references.get(kind)?.get(text.as_str()?)?.digest);
-        let named = |kind: &'static str| item.inputs.get(kind).map(|text| (kind, text));
-        let pinned = |kind: &str| match kind {
-            "subagent" => Some(set.subagent.digest),
-            _ => set.pipeline.as_ref().map(|pipeline| pipeline.digest),
-        };
-        let followed = |(kind, text): &(&str, &Value)| {
-            let meaning = means(kind, text);
-            meaning.is_some() && meaning == pinned(kind)
-        };
-        ["subagent", "pipeline"].into_iter().filter_map(named).filter(|named| !followed(named)).collect()
-    }
+/// References in the inputs of an item that its set does not follow, with their kind.
+fn differing<'p>(document: &Document, item: &'p PlanItem, set: &ItemPins) -> Vec<(&'static str, &'p Value)> {
+    let means = |kind: &str, text: &Value| Some(document.known.reference(kind, text.as_str()?)?.digest);
+    let named = |kind: &'static str| item.inputs.get(kind).map(|text| (kind, text));
+    let pinned = |kind: &str| match kind {
+        "subagent" => Some(set.subagent.digest),
+        _ => set.pipeline.as_ref().map(|pipeline| pipeline.digest),
+    };
+    let followed = |(kind, text): &(&str, &Value)| {
+        let meaning = means(kind, text);
+        meaning.is_some() && meaning == pinned(kind)
+    };
+    ["subagent", "pipeline"].into_iter().filter_map(named).filter(|named| !followed(named)).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pangolin_core::{entry::FailureClass, ids::Digest};
+use pangolin_core::{entry::FailureClass, pins::BlockPin};
 use pangolin_envelope::{
     pipeline::{Block, OnFailure, PipelineSpec},
     plugin::{PluginFailure, StagedPlugin},
@@ -11,21 +11,9 @@ use pangolin_envelope::{
 use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_host::BlockCode;
 use pangolin_ports::blob_store::BlobStore;
-use serde::{Deserialize, Serialize};
 
 use super::prepare::blob_file;
 use crate::plugins::{Plugins, ResolvedPlugin};
-
-/// One plugin of a pipeline as it was when the run was admitted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct BlockPin {
-    /// Id in the pipeline.
-    pub name: String,
-    /// Component.
-    pub digest: Digest,
-    /// Fingerprint of the grant in force then.
-    pub fingerprint: Digest,
-}
 
 /// Compiles off the async threads; from the cache after the first time.
 async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {

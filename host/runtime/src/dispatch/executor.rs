@@ -12,6 +12,7 @@ use pangolin_core::{
     entry::{Evidence, FailureClass, FailureReason},
     ids::{Digest, DispatchId},
     manifest::{DispatchManifest, NamedDigest},
+    pins::Pins,
     scheduler::{AttemptEnd, AttemptStatus, Fire},
     state::RunState,
 };
@@ -28,7 +29,6 @@ use thiserror::Error;
 
 use super::{
     collect::{Ended, failed},
-    pins::Pins,
     prepare::{DOCUMENT_BYTES_MAX, dispatch_dir},
     stage::{self, Layout},
 };

@@ -1,84 +1,38 @@
 //! What names mean in a run: whatever they meant when an item of the run was first pinned to them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use pangolin_core::{ids::Digest, manifest::NamedDigest, state::RunState};
+use pangolin_core::{
+    ids::Digest,
+    pins::{Known, Pins},
+    state::RunState,
+};
 use pangolin_orchestrator::causes::causes;
 use pangolin_ports::blob_store::BlobStore;
-use serde::{Deserialize, Serialize};
 
-use super::{
-    blocks::BlockPin,
-    pins::{ItemPins, PINS_BYTES_MAX, Pins},
-};
-use crate::registry::Kind;
+use super::pins::PINS_BYTES_MAX;
 
-/// Names with their meaning. Part of the stored pins, where it is cumulative: what the plan and every earlier extension
-/// brought in is in the newest document, so that one document is enough to go on from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    /// References of items and of spawn templates in their inputs, by kind.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub references: BTreeMap<Kind, BTreeMap<String, NamedDigest>>,
-    /// Adapter components by id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub adapters: BTreeMap<String, Digest>,
-    /// Plugin blocks by id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub blocks: BTreeMap<String, BlockPin>,
-}
-
-impl Known {
-    /// What is pinned in a run by its plan and by everything that was added since.
-    ///
-    /// # Errors
-    /// What keeps a document from being read.
-    pub(super) async fn of_run(run: &RunState, blobs: &dyn BlobStore) -> Result<Self, String> {
-        let newest = match run.items().last() {
-            Some(item) => run.pins_of(&item.plan.id),
-            None => run.submitted().pins,
-        };
-        let mut known = Self::default();
-        if let Some(digest) = newest {
-            let pins = read(&digest, blobs).await?;
-            if pins.v > 0 {
-                return Ok(pins.known);
-            }
-        }
-        // Not cumulative yet: an earlier program wrote it. Every document counts, the oldest first.
-        for digest in documents(run) {
-            known.learn(read(&digest, blobs).await?);
-        }
-        Ok(known)
-    }
-
-    /// The meaning of a reference.
-    pub(super) fn reference(&self, kind: Kind, reference: &str) -> Option<&NamedDigest> {
-        self.references.get(&kind)?.get(reference)
-    }
-
-    fn learn(&mut self, pins: Pins) {
-        let Self { references, adapters, blocks } = pins.known;
-        for (kind, references) in references {
-            let known = self.references.entry(kind).or_default();
-            for (reference, found) in references {
-                known.entry(reference).or_insert(found);
-            }
-        }
-        // Before version 1 components were only in the sets.
-        for ItemPins { adapter, blocks, .. } in pins.sets {
-            self.adapters.entry(adapter.name).or_insert(adapter.digest);
-            for block in blocks {
-                self.blocks.entry(block.name.clone()).or_insert(block);
-            }
-        }
-        for (id, digest) in adapters {
-            self.adapters.entry(id).or_insert(digest);
-        }
-        for (id, block) in blocks {
-            self.blocks.entry(id).or_insert(block);
+/// What is pinned in a run by its plan and by everything that was added since.
+///
+/// # Errors
+/// What keeps a document from being read.
+pub(super) async fn of_run(run: &RunState, blobs: &dyn BlobStore) -> Result<Known, String> {
+    let newest = match run.items().last() {
+        Some(item) => run.pins_of(&item.plan.id),
+        None => run.submitted().pins,
+    };
+    let mut known = Known::default();
+    if let Some(digest) = newest {
+        let pins = read(&digest, blobs).await?;
+        if pins.v > 0 {
+            return Ok(pins.known);
         }
     }
+    // Not cumulative yet: an earlier program wrote it. Every document counts, the oldest first.
+    for digest in documents(run) {
+        known.learn(read(&digest, blobs).await?);
+    }
+    Ok(known)
 }
 
 /// Documents that the items of a run are pinned by, each once, in the order in which they came.
@@ -95,6 +49,8 @@ async fn read(digest: &Digest, blobs: &dyn BlobStore) -> Result<Pins, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use pangolin_core::{
         entry::{Entry, EntryBody},
         plan::{Plan, PlanItem},
@@ -161,11 +117,11 @@ mod tests {
         for document in documents {
             digests.push(blobs.put(document.to_string().as_bytes()).await.unwrap());
         }
-        Known::of_run(&grown(&digests), &blobs).await
+        of_run(&grown(&digests), &blobs).await
     }
 
     fn digest_of(known: &Known, reference: &str) -> Option<Digest> {
-        known.reference(Kind::Subagent, reference).map(|found| found.digest)
+        known.reference("subagent", reference).map(|found| found.digest)
     }
 
     #[tokio::test]

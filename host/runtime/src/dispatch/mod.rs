@@ -9,8 +9,6 @@ mod prepare;
 mod prompt;
 mod stage;
 
-pub use blocks::BlockPin;
 pub use executor::{DispatchExecutor, DispatchParts};
-pub use known::Known;
+pub use pins::RuntimeAdmission;
 pub(crate) use pins::check_references;
-pub use pins::{ItemPins, PINS_VERSION, Pins, RuntimeAdmission};

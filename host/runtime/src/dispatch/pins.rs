@@ -8,8 +8,9 @@ use std::{
 use async_trait::async_trait;
 use pangolin_core::{
     entry::RetryPolicy,
-    ids::{Digest, ItemId},
+    ids::Digest,
     manifest::NamedDigest,
+    pins::{BlockPin, ItemPins, Known, PINS_VERSION, Pins},
     plan::{Plan, PlanItem},
     state::RunState,
     validate::{Finding, PlanContext, Severity, meant_input},
@@ -20,65 +21,15 @@ use pangolin_orchestrator::{
     causes::causes,
 };
 use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{
-    blocks::{self, BlockPin},
-    known::Known,
-};
+use super::{blocks, known};
 use crate::{
     config::Config,
     git,
     plugins::Plugins,
     registry::{EnvDoc, Kind, Registry, RegistryError, SubagentDoc},
 };
-
-/// Version of the form of [`Pins`] that is written: what names mean is cumulative, components included.
-pub const PINS_VERSION: u32 = 1;
-
-/// Resolved references of a run, stored as one blob. Items with equal references share one set, so that a plan of
-/// 100,000 items stays small. `pangolin verify` reads this form too.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pins {
-    /// [`PINS_VERSION`]; 0 when an earlier program wrote it.
-    #[serde(default)]
-    pub v: u32,
-    /// Distinct sets of references.
-    pub sets: Vec<ItemPins>,
-    /// Position in `sets` by item id.
-    pub items: BTreeMap<String, usize>,
-    /// What names mean in the run from here on: items that are added later mean the same.
-    #[serde(flatten)]
-    pub known: Known,
-}
-
-impl Pins {
-    /// The references of an item.
-    #[must_use]
-    pub fn of(&self, item: &ItemId) -> Option<&ItemPins> {
-        self.sets.get(*self.items.get(item.as_str())?)
-    }
-}
-
-/// Resolved references of one item.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ItemPins {
-    /// Subagent.
-    pub subagent: NamedDigest,
-    /// Capabilities in overlay order.
-    pub capabilities: Vec<NamedDigest>,
-    /// Env bundles in merge order.
-    pub env: Vec<NamedDigest>,
-    /// Declared pipeline.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub pipeline: Option<NamedDigest>,
-    /// Adapter component.
-    pub adapter: NamedDigest,
-    /// Components of the pipeline's plugin blocks.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub blocks: Vec<BlockPin>,
-}
 
 /// Admission against configuration, registry and backends.
 pub struct RuntimeAdmission {
@@ -134,7 +85,7 @@ impl Admission for RuntimeAdmission {
         let mut findings = Vec::new();
         self.check_executors(items, &mut findings).await;
         let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
-        resolver.known = Known::of_run(run, &*self.blobs).await.map_err(|problem| {
+        resolver.known = known::of_run(run, &*self.blobs).await.map_err(|problem| {
             vec![finding(String::new(), "storage", format!("pins of the run: {problem}"), None)]
         })?;
         let pins = resolver.pin("", items).await;
@@ -455,7 +406,7 @@ impl<'a> Resolver<'a> {
 
     /// The digest behind a reference, with its document checked to be readable.
     async fn resolve(&mut self, kind: Kind, reference: &str, pointer: String) -> Option<NamedDigest> {
-        if let Some(found) = self.known.reference(kind, reference) {
+        if let Some(found) = self.known.reference(kind.as_str(), reference) {
             return Some(found.clone());
         }
         let key = (kind, reference.to_owned());
@@ -463,7 +414,7 @@ impl<'a> Resolver<'a> {
             Some(message) => message.clone(),
             None => match self.look_up(kind, reference).await {
                 Ok(found) => {
-                    let known = self.known.references.entry(kind).or_default();
+                    let known = self.known.references.entry(kind.to_string()).or_default();
                     known.insert(reference.to_owned(), found.clone());
                     return Some(found);
                 }

@@ -10,6 +10,7 @@ use pangolin_core::{
     entry::{Evidence, Failure, FailureClass, FailureReason, FinalStatus, Isolation},
     ids::{Digest, ItemId},
     manifest::{DispatchManifest, MANIFEST_VERSION, ManifestInput, NamedDigest},
+    pins::{BlockPin, ItemPins, Pins},
     plan::{PlanItem, Select},
     retry,
     scheduler::Fire,
@@ -27,12 +28,7 @@ use pangolin_plugin_host::{AdapterTask, Failure as PluginFailure, attr};
 use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
-use super::{
-    blocks::{self, BlockPin},
-    executor::DispatchExecutor,
-    pins::{ItemPins, Pins},
-    prompt,
-};
+use super::{blocks, executor::DispatchExecutor, prompt};
 use crate::{
     config::BackendKind,
     plugins::PluginsError,
