@@ -30,6 +30,10 @@ pub const START_VERSION: u32 = 1;
 /// Largest start document in bytes.
 pub const START_BYTES_MAX: u64 = 16 << 20;
 
+/// Exit code of a worker that did nothing because another worker has claimed its dispatch: the end of its task is not the
+/// end of the dispatch.
+pub const CLAIMED_ELSEWHERE: i32 = 73;
+
 /// A request that can be made without credentials, until it expires.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -18,7 +18,7 @@ use pangolin_core::{
     entry::{Isolation, IsolationUsed},
     ids::{Digest, DispatchId},
 };
-use pangolin_envelope::start::{Claim, Completion, EndedBy, START_VERSION};
+use pangolin_envelope::start::{CLAIMED_ELSEWHERE, Claim, Completion, EndedBy, START_VERSION};
 use pangolin_ports::worker_backend::{BackendError, Network, Started, WorkerBackend, WorkerExit, WorkerSpec};
 
 use crate::{
@@ -379,9 +379,36 @@ impl FargateBackend {
         if now_ms() < stopped_at.saturating_add(millis(self.config.settle_ms)) {
             return Ok(None);
         }
-        self.judge(dispatch, ended(&task, stop.map(|stop| stop.reason), &self.config.container))
-            .await
-            .map(Some)
+        let container = &self.config.container;
+        let elsewhere = exit_code(&task, container) == Some(CLAIMED_ELSEWHERE);
+        if elsewhere && stop.is_none() && now_ms() < self.overdue_at(&memo, &record) {
+            // Its end is not the end of the dispatch: the task that was first will leave the completion.
+            return Ok(None);
+        }
+        self.judge(dispatch, ended(&task, stop.map(|stop| stop.reason), container)).await.map(Some)
+    }
+
+    /// When a worker has certainly passed its own time limit, in milliseconds since the epoch.
+    fn overdue_at(&self, memo: &Memo, record: &TaskRecord) -> i64 {
+        let limits = &memo.limits;
+        let allowed = [self.config.start_ms, limits.timeout_ms, limits.grace_ms, OVERDUE_SLACK_MS];
+        record.at.saturating_add(millis(allowed.into_iter().fold(0_u64, u64::saturating_add)))
+    }
+
+    /// Stops the task of a dispatch, and others if ECS started more than one.
+    async fn stop_all(
+        &self,
+        dispatch: &DispatchId,
+        record: &TaskRecord,
+        reason: &str,
+    ) -> Result<(), BackendError> {
+        self.tasks.stop(&record.arn, reason).await?;
+        for arn in self.tasks.list(&self.keys.started_by(dispatch)).await? {
+            if arn != record.arn {
+                self.tasks.stop(&arn, reason).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Stops a task whose worker does not keep its own time limit.
@@ -392,14 +419,11 @@ impl FargateBackend {
         record: &TaskRecord,
         stopping: bool,
     ) -> Result<(), BackendError> {
-        let limits = &memo.limits;
-        let allowed = [self.config.start_ms, limits.timeout_ms, limits.grace_ms, OVERDUE_SLACK_MS];
-        let allowed = allowed.into_iter().fold(0_u64, u64::saturating_add);
-        if stopping || now_ms() < record.at.saturating_add(millis(allowed)) {
+        if stopping || now_ms() < self.overdue_at(memo, record) {
             return Ok(());
         }
         self.request_stop(dispatch, Reason::TimedOut).await?;
-        self.tasks.stop(&record.arn, "Pangolin: over its time limit").await
+        self.stop_all(dispatch, record, "Pangolin: over its time limit").await
     }
 
     async fn request_stop(&self, dispatch: &DispatchId, reason: Reason) -> Result<(), BackendError> {
@@ -512,13 +536,16 @@ fn settle(tree: &Path, to: &Path, mark: &str) -> io::Result<()> {
     fs::write(to.join(FETCHED), mark)
 }
 
+fn exit_code(task: &Task, container: &str) -> Option<i32> {
+    task.containers().iter().find(|one| one.name() == Some(container)).and_then(|one| one.exit_code())
+}
+
 /// How a stopped task without a completion ended.
 fn ended(task: &Task, stop: Option<Reason>, container: &str) -> WorkerExit {
     if let Some(reason) = stop {
         return reason.exit();
     }
-    let code =
-        task.containers().iter().find(|one| one.name() == Some(container)).and_then(|one| one.exit_code());
+    let code = exit_code(task, container);
     let reason = task.stopped_reason().unwrap_or("no reason given");
     match (task.stop_code(), code) {
         (Some(TaskStopCode::EssentialContainerExited), Some(code)) if code != 0 => {
@@ -574,7 +601,7 @@ impl WorkerBackend for FargateBackend {
         }
         self.request_stop(dispatch, Reason::Cancelled).await?;
         match self.task(dispatch).await? {
-            Some(record) => self.tasks.stop(&record.arn, "Pangolin: cancelled").await,
+            Some(record) => self.stop_all(dispatch, &record, "Pangolin: cancelled").await,
             None => Ok(()),
         }
     }

@@ -1,9 +1,10 @@
 //! Exactly-once start.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use pangolin_aws::Service;
 use pangolin_core::entry::Isolation;
+use pangolin_envelope::start::{CLAIMED_ELSEWHERE, START_VERSION};
 use pangolin_ports::worker_backend::{BackendError, Limits, Network, WorkerBackend, WorkerExit};
 use pangolin_worker_fargate::FargateConfig;
 
@@ -159,12 +160,36 @@ async fn a_second_task_ends_without_doing_anything() {
         .await;
     until_started(&spec).await;
     let loser = world.ecs.tasks().into_iter().find(|task| task.last_status == "STOPPED").unwrap();
-    assert_eq!(loser.exit_code, Some(1));
+    assert_eq!(loser.exit_code, Some(CLAIMED_ELSEWHERE));
+    // Whichever of the two the host knows, the dispatch has not ended.
+    assert_eq!(backend.poll(&spec.dispatch).await.unwrap(), None);
     let said = std::fs::read_to_string(loser.dir.join("stdout")).unwrap();
     assert!(said.contains("was claimed by another worker"), "{said}");
     open_gate(&spec);
     assert_eq!(ended(&backend, &spec).await, WorkerExit::Exited { code: 0 });
     assert_eq!(starts(&spec), 1);
+}
+
+/// The task that the host knows found the dispatch claimed: its end says nothing about the dispatch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_task_that_was_second_is_not_the_end_of_the_dispatch() {
+    let world = World::new().await;
+    world.ecs.hold_starts();
+    let spec = world.stage("second", "exit 0");
+    let backend = world.open();
+    backend.ensure(&spec).await.unwrap();
+    let claim = serde_json::json!({
+        "schemaVersion": START_VERSION, "dispatch": spec.dispatch, "nonce": "of another worker", "at": 1,
+    });
+    let key = format!("dispatches/{}/claim.json", spec.dispatch);
+    world.s3.plant(BUCKET, &key, claim.to_string().as_bytes());
+    world.ecs.release_starts();
+    until("the task ends", || world.ecs.tasks().iter().all(|task| task.last_status == "STOPPED")).await;
+    assert_eq!(world.ecs.tasks()[0].exit_code, Some(CLAIMED_ELSEWHERE));
+    assert_eq!(backend.poll(&spec.dispatch).await.unwrap(), None);
+    backend.cancel(&spec.dispatch, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(ended(&backend, &spec).await, WorkerExit::Cancelled);
+    assert_eq!(starts(&spec), 0);
 }
 
 #[tokio::test]

@@ -22,12 +22,15 @@ use std::{
 };
 
 use nix::sys::prctl::{set_child_subreaper, set_dumpable};
-use pangolin_envelope::start::{EndedBy, START_BYTES_MAX, START_URL, SignedRequest, StartDocument};
+use pangolin_envelope::start::{
+    CLAIMED_ELSEWHERE, EndedBy, START_BYTES_MAX, START_URL, SignedRequest, StartDocument,
+};
 
 use crate::{events, signals::Signals};
+use claim::Claimed;
 use http::Http;
 
-/// Exit code when the dispatch belongs to another worker, or this one cannot even begin.
+/// Exit code when this worker cannot even begin.
 const NOT_BEGUN: i32 = 1;
 
 /// How the dispatch ended.
@@ -77,7 +80,14 @@ fn begin(url: String) -> Result<i32, String> {
     if !problems.is_empty() {
         return Err(format!("the start document cannot be used: {}", problems.join("; ")));
     }
-    let nonce = claim::take(&http, &document)?;
+    let nonce = match claim::take(&http, &document)? {
+        Claimed::Ours(nonce) => nonce,
+        Claimed::Elsewhere => {
+            let dispatch = &document.dispatch;
+            events::boot_failed(&format!("dispatch {dispatch} was claimed by another worker; this one ends"));
+            return Ok(CLAIMED_ELSEWHERE);
+        }
+    };
     let deadline = Instant::now() + Duration::from_millis(document.limits.timeout_ms);
     // From here on the host waits for the completion object, whatever happens.
     let outcome = dispatch(&http, &document, &signals, deadline, &task_dir);
