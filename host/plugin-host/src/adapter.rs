@@ -100,7 +100,7 @@ pub struct AdapterComponent {
 impl AdapterComponent {
     pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
         let loaded = host.load(Profile::Effect, bytes, &CONTRACT)?;
-        let pre = link(host, &loaded).map_err(|error| loaded.mismatch(&error))?;
+        let pre = link(host, &loaded).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
         Ok(Self { host: host.clone(), pre, limits, digest: loaded.digest, from: loaded.from })
     }
 

@@ -160,7 +160,7 @@ fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
 
 impl BlockComponent {
     fn link(host: &PluginHost, loaded: Loaded) -> Result<Self, PluginError> {
-        let pre = link(host, &loaded.component).map_err(|error| loaded.mismatch(&error))?;
+        let pre = link(host, &loaded.component).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
         Ok(Self { host: host.clone(), pre, digest: loaded.digest, probe: Probe::default() })
     }
 

@@ -15,8 +15,9 @@ use crate::{
     adapter::AdapterComponent,
     cache::{Cache, CacheKey, LoadedFrom, Swept},
     compile::Compiler,
-    failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
+    failure::{Failure, PluginError},
     limits::Limits,
+    offered,
     pattern::PatternComponent,
     state::CallState,
     ticker::Ticker,
@@ -471,8 +472,9 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn mismatch(&self, error: &wasmtime::Error) -> PluginError {
-        let problem = clip(format!("{error:#}"), GUEST_TEXT_BYTES);
+    /// Why it cannot be linked; `contract` are the interfaces of its world.
+    pub(crate) fn mismatch(&self, contract: &[&str], error: &wasmtime::Error) -> PluginError {
+        let problem = offered::why_not(self.component.engine(), &self.component, contract, error);
         PluginError::new(self.digest, Failure::ContractMismatch { problem })
     }
 }

@@ -35,6 +35,7 @@ mod engine;
 mod failure;
 mod graph;
 mod limits;
+mod offered;
 mod pattern;
 mod policy;
 mod report;

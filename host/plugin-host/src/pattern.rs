@@ -60,7 +60,7 @@ enum Entry {
 impl PatternComponent {
     pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
         let loaded = host.load(Profile::Pure, bytes, &CONTRACT)?;
-        let (pre, planner) = link(host, &loaded).map_err(|error| loaded.mismatch(&error))?;
+        let (pre, planner) = link(host, &loaded).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
         Ok(Self { host: host.clone(), pre, planner, limits, digest: loaded.digest, from: loaded.from })
     }
 
