@@ -1,20 +1,14 @@
-//! Files of the mailbox: names, safe reading, delivery without overwriting.
+//! Files of the mailbox: safe reading, delivery without overwriting.
 
 use std::{
-    ffi::OsStr,
-    fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
     time::{Duration, SystemTime},
 };
 
 use nix::{errno::Errno, fcntl::OFlag};
-use pangolin_core::ids::{Digest, IdError, RunId};
 use pangolin_ports::inbox::InboxError;
 use tracing::debug;
 
@@ -24,43 +18,9 @@ const PREFIX: &str = "new-";
 /// A leftover is at least this old: a younger file may not be locked yet.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
-/// Longest escaped name; the longest file name of common file systems is 255.
-const ESCAPED_MAX: usize = 180;
-
 /// An error of `doing` something to `path`.
 pub(crate) fn failed(doing: &str, path: &Path, error: io::Error) -> InboxError {
     InboxError::Other { context: format!("{doing} {}", path.display()), source: Box::new(error) }
-}
-
-/// Checks a message name. All id types share one set of rules.
-pub(crate) fn check_name(name: &str) -> Result<(), IdError> {
-    RunId::new(name).map(drop)
-}
-
-/// The name of a file that is no id, as something that is safe to print and to use as a file name and that no valid
-/// name can be: `%` first, other bytes than letters, digits, `-` and `_` as `%XX`.
-pub(crate) fn escape(name: &OsStr) -> String {
-    let mut text = String::from("%");
-    for byte in name.as_bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-            text.push(char::from(*byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    if text.len() > ESCAPED_MAX {
-        text.truncate(ESCAPED_MAX);
-        text.push_str("%-");
-        text.push_str(&Digest::of(name.as_bytes()).hex()[..32]);
-    }
-    text
-}
-
-/// Whether a text may be a file name here: a message name or an escaped one.
-pub(crate) fn is_key(text: &str) -> bool {
-    let escaped = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'-' | b'_');
-    check_name(text).is_ok() || (text.len() < 255 && text.starts_with('%') && text.bytes().all(escaped))
 }
 
 /// Creates a private directory if it is missing.
@@ -209,23 +169,4 @@ fn is_stale(path: &Path) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
     Ok(age >= STALE_AFTER && file.try_lock().is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escaped_names_are_keys_and_never_message_names() {
-        let long = "x y".repeat(80);
-        for name in ["a b", "../x", "ä", "%41", "..", &long] {
-            let escaped = escape(OsStr::new(name));
-            assert!(is_key(&escaped), "{escaped}");
-            assert!(check_name(&escaped).is_err(), "{escaped}");
-            assert!(escaped.len() <= 220 && !escaped.contains(['/', '.']), "{escaped}");
-        }
-        assert_ne!(escape(OsStr::new("a b")), escape(OsStr::new("a%20b")));
-        assert_eq!(escape(OsStr::new("a b")), "%a%20b");
-        assert!(!is_key("%a/../b") && !is_key("") && !is_key("..") && !is_key("%\0"));
-    }
 }

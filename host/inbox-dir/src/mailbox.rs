@@ -3,17 +3,21 @@
 use std::{
     ffi::OsStr,
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use pangolin_ports::inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message};
+use pangolin_ports::{
+    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message},
+    message_name::{can_be_answered, check_name, escape},
+};
 use tracing::warn;
 
 use crate::files::{
-    ReadError, check_name, create_dir, create_new, create_whole, escape, exists, failed, identity, is_key,
-    move_aside, read_regular, remove_stale, sync_dir, too_large,
+    ReadError, create_dir, create_new, create_whole, exists, failed, identity, move_aside, read_regular,
+    remove_stale, sync_dir, too_large,
 };
 
 /// Where things are.
@@ -108,11 +112,15 @@ impl Mailbox {
             let name = match file_name.to_str().map(|name| (name, check_name(name))) {
                 Some((name, Ok(()))) => name.to_owned(),
                 Some((_, Err(error))) => {
-                    self.set_aside(&file_name, &escape(&file_name), &format!("its name is invalid: {error}"));
+                    self.set_aside(
+                        &file_name,
+                        &escape(file_name.as_bytes()),
+                        &format!("its name is invalid: {error}"),
+                    );
                     continue;
                 }
                 None => {
-                    self.set_aside(&file_name, &escape(&file_name), "its name is not UTF-8");
+                    self.set_aside(&file_name, &escape(file_name.as_bytes()), "its name is not UTF-8");
                     continue;
                 }
             };
@@ -168,7 +176,7 @@ impl Mailbox {
     }
 
     pub(crate) fn disposition(&self, name: &str) -> Result<Option<Disposition>, InboxError> {
-        if !is_key(name) {
+        if !can_be_answered(name) {
             return Ok(None);
         }
         if let Some(answer) = self.answer(name)? {

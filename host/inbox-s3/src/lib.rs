@@ -27,7 +27,6 @@
 //! Deliberately not here: the meaning of messages and their signatures, removal of old answers.
 
 mod arrivals;
-mod keys;
 mod mailbox;
 mod objects;
 

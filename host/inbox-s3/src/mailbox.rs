@@ -8,13 +8,13 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use pangolin_ports::inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message};
+use pangolin_ports::{
+    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message},
+    message_name::{can_be_answered, check_name, escape},
+};
 use tracing::warn;
 
-use crate::{
-    keys::{can_be_answered, check_name, escape},
-    objects::{Created, Listed, Marks, Objects, Place},
-};
+use crate::objects::{Created, Listed, Marks, Objects, Place};
 
 /// Requests at once.
 const TOGETHER: usize = 16;
@@ -241,7 +241,7 @@ impl Mailbox {
     /// stops nobody; the next look tries again.
     async fn set_aside(&self, object: &Listed, reason: &str) {
         let Listed { name, size, .. } = object;
-        let key = if check_name(name).is_ok() { name.clone() } else { escape(name) };
+        let key = if check_name(name).is_ok() { name.clone() } else { escape(name.as_bytes()) };
         warn!(object = self.objects.url(Place::New, name), reason, "set a message aside");
         let reason = serde_json::json!({ "reason": reason, "object": name, "size": size });
         let answer = Disposition::Rejected(reason.to_string().into_bytes());

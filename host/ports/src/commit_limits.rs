@@ -4,9 +4,10 @@
 //! is too large where it may be cut. [`CommitCost`] is one measure for all stores. It is an upper bound of what any of
 //! them really writes, so a batch within the limits is never refused for its size.
 
-use std::collections::HashSet;
-
-use crate::run_store::{Append, Batch, Guard, RunStoreError, Write};
+use crate::{
+    commit_meter::CommitMeter,
+    run_store::{Batch, Guard, RunStoreError, Write},
+};
 
 /// Records packed together are counted as one action for each started piece of this many bytes. A store that packs must
 /// put at least this much into one piece before it starts the next.
@@ -80,57 +81,29 @@ pub struct CommitCost {
 }
 
 impl CommitCost {
-    /// Cost of a batch. Takes time in its size.
+    /// Cost of a batch: what [`CommitMeter`] counts of it. Takes time in its size.
     #[must_use]
     pub fn of(batch: &Batch) -> Self {
-        let mut cost = Self::default();
-        cost.action(batch.id.len());
-        let mut cells = HashSet::new();
-        let mut streams = HashSet::new();
-        let writes = batch.writes.iter().map(|write| match write {
-            Write::Put { key, value } => (key, value.len()),
-            Write::Delete(key) => (key, 0),
-        });
-        for (key, value_bytes) in writes {
-            if cells.insert(key) {
-                cost.action(key.len());
+        let mut meter = CommitMeter::new(batch.id.len());
+        for write in &batch.writes {
+            match write {
+                Write::Put { key, value } => meter.cell(key, value.len()),
+                Write::Delete(key) => meter.cell(key, 0),
             }
-            cost.bytes = cost.bytes.saturating_add(value_bytes);
         }
         for guard in &batch.guards {
-            let (name, new) = match guard {
-                Guard::HeadIs { stream, .. } => (stream, streams.insert(stream)),
-                Guard::Absent(key) | Guard::VersionIs { key, .. } => (key, cells.insert(key)),
-            };
-            if new {
-                cost.action(name.len());
+            match guard {
+                Guard::HeadIs { stream, .. } => meter.stream(stream),
+                Guard::Absent(key) | Guard::VersionIs { key, .. } => meter.cell(key, 0),
             }
         }
         for append in &batch.appends {
-            if streams.insert(&append.stream) {
-                cost.action(append.stream.len());
+            meter.stream(&append.stream);
+            for (_, bytes) in &append.records {
+                meter.record(&append.stream, bytes.len());
             }
-            cost.append(append);
         }
-        cost
-    }
-
-    fn append(&mut self, append: &Append) {
-        if append.records.is_empty() {
-            return;
-        }
-        let bytes = append.records.iter().fold(0_usize, |sum, (_, bytes)| {
-            sum.saturating_add(bytes.len()).saturating_add(RECORD_OVERHEAD_BYTES)
-        });
-        for _ in 0..=bytes / SEGMENT_BYTES_LEAST {
-            self.action(append.stream.len());
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-
-    fn action(&mut self, name_bytes: usize) {
-        self.actions += 1;
-        self.bytes = self.bytes.saturating_add(name_bytes).saturating_add(ACTION_OVERHEAD_BYTES);
+        meter.cost()
     }
 }
 
@@ -139,7 +112,7 @@ mod tests {
     use pangolin_core::ids::Digest;
 
     use super::*;
-    use crate::run_store::Head;
+    use crate::run_store::{Append, Head};
 
     fn absent(key: &str) -> Guard {
         Guard::Absent(key.to_owned())

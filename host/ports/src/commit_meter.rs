@@ -10,6 +10,7 @@ use crate::commit_limits::{ACTION_OVERHEAD_BYTES, CommitCost, RECORD_OVERHEAD_BY
 pub struct CommitMeter {
     cost: CommitCost,
     cells: HashSet<String>,
+    /// Bytes of the records of each stream.
     streams: HashMap<String, usize>,
 }
 
@@ -24,28 +25,35 @@ impl CommitMeter {
 
     /// A cell is guarded (`value_bytes` 0), deleted (0) or written.
     pub fn cell(&mut self, key: &str, value_bytes: usize) {
-        if self.cells.insert(key.to_owned()) {
+        if !self.cells.contains(key) {
+            self.cells.insert(key.to_owned());
             self.action(key.len());
         }
         self.cost.bytes = self.cost.bytes.saturating_add(value_bytes);
     }
 
+    /// The head of a stream is guarded.
+    pub fn stream(&mut self, stream: &str) {
+        if !self.streams.contains_key(stream) {
+            self.streams.insert(stream.to_owned(), 0);
+            self.action(stream.len());
+        }
+    }
+
     /// A record of so many bytes is appended to a stream, whose head is guarded.
     pub fn record(&mut self, stream: &str, bytes: usize) {
+        self.stream(stream);
         let bytes = bytes.saturating_add(RECORD_OVERHEAD_BYTES);
-        let before = self.streams.get(stream).copied();
-        let now = before.unwrap_or(0).saturating_add(bytes);
-        let pieces = |bytes: usize| 1 + bytes / SEGMENT_BYTES_LEAST;
-        let new = match before {
-            // The end of the stream, and its pieces.
-            None => 1 + pieces(now),
-            Some(before) => pieces(now) - pieces(before),
-        };
+        // Nothing takes no piece; a record is never nothing.
+        let pieces = |bytes: usize| if bytes == 0 { 0 } else { 1 + bytes / SEGMENT_BYTES_LEAST };
+        let Some(sum) = self.streams.get_mut(stream) else { return };
+        let before = *sum;
+        *sum = before.saturating_add(bytes);
+        let new = pieces(*sum) - pieces(before);
         for _ in 0..new {
             self.action(stream.len());
         }
         self.cost.bytes = self.cost.bytes.saturating_add(bytes);
-        self.streams.insert(stream.to_owned(), now);
     }
 
     /// What was counted so far.
@@ -67,6 +75,42 @@ mod tests {
 
     use super::*;
     use crate::run_store::{Append, Batch, Guard, Head, Write};
+
+    /// The documented measure of a batch with one append for each stream, counted at once and not while it grows.
+    fn straight(batch: &Batch) -> CommitCost {
+        let mut cells = HashSet::new();
+        let mut streams = HashSet::new();
+        let mut bytes = 0;
+        for write in &batch.writes {
+            match write {
+                Write::Put { key, value } => {
+                    cells.insert(key);
+                    bytes += value.len();
+                }
+                Write::Delete(key) => {
+                    cells.insert(key);
+                }
+            }
+        }
+        for guard in &batch.guards {
+            match guard {
+                Guard::HeadIs { stream, .. } => streams.insert(stream),
+                Guard::Absent(key) | Guard::VersionIs { key, .. } => cells.insert(key),
+            };
+        }
+        let mut names = vec![&batch.id];
+        for Append { stream, records } in &batch.appends {
+            streams.insert(stream);
+            let packed: usize = records.iter().map(|(_, record)| record.len() + RECORD_OVERHEAD_BYTES).sum();
+            bytes += packed;
+            let pieces = if records.is_empty() { 0 } else { 1 + packed / SEGMENT_BYTES_LEAST };
+            names.extend(std::iter::repeat_n(stream, pieces));
+        }
+        names.extend(cells.into_iter().chain(streams));
+        let actions = names.len();
+        let names: usize = names.into_iter().map(String::len).sum();
+        CommitCost { actions, bytes: bytes + names + actions * ACTION_OVERHEAD_BYTES }
+    }
 
     proptest! {
         #[test]
@@ -93,7 +137,12 @@ mod tests {
                 let records = sizes.iter().map(|bytes| (Digest::of(b""), vec![0; *bytes])).collect();
                 batch.appends.push(Append { stream, records });
             }
-            prop_assert_eq!(meter.cost(), CommitCost::of(&batch));
+            prop_assert_eq!(meter.cost(), straight(&batch));
+            // A stream may also be guarded and not appended to, or appended nothing.
+            batch.guards.push(Guard::HeadIs { stream: "guarded".to_owned(), head: Head::default() });
+            batch.appends.push(Append { stream: "nothing".to_owned(), records: Vec::new() });
+            batch.writes.push(Write::Delete("gone".to_owned()));
+            prop_assert_eq!(CommitCost::of(&batch), straight(&batch));
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod commit_meter;
 pub mod conformance;
 pub mod inbox;
 pub mod memory;
+pub mod message_name;
 pub mod run_store;
 pub mod worker_backend;
 pub mod worker_output;
