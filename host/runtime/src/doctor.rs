@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pangolin_orchestrator::causes::causes;
+use pangolin_plugin_host::Allocation;
 use pangolin_ports::worker_backend::WorkerBackend;
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use crate::{
     config::Config,
     deployment::Deployment,
     git::{Git, resolve_commit},
-    plugins::Plugins,
+    plugins::{Plugins, memory},
 };
 
 /// Outcome of one check.
@@ -108,6 +109,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         }
     });
     checks.extend(patterns(config));
+    checks.push(plugin_memory(config));
     match deployment.backends().await {
         Ok(backends) => {
             for (name, backend) in &backends {
@@ -139,6 +141,27 @@ fn patterns(config: &Config) -> Vec<Check> {
     }
     let hint = "`pangolin plugin list` shows what there is; `pangolin plugin add` adds one";
     problems.into_iter().map(|problem| check("patterns", CheckStatus::Fail, problem, Some(hint))).collect()
+}
+
+/// Whether a daemon's plugins have reserved memory.
+fn plugin_memory(config: &Config) -> Check {
+    let name = "plugin memory";
+    if let Some(why) = memory::without_pool(config) {
+        return check(name, CheckStatus::Warn, why, None);
+    }
+    let opened = Plugins::open_for_serving(config);
+    match opened.as_ref().map(|plugins| plugins.host().allocation()) {
+        Ok(Allocation::Pool { calls }) => {
+            check(name, CheckStatus::Ok, format!("reserved for {calls} calls at once"), None)
+        }
+        Ok(Allocation::OnDemand) => check(
+            name,
+            CheckStatus::Warn,
+            "the machine has no address space to reserve it: it is taken per call, which makes each call slower",
+            Some("raise the limit of virtual memory (`ulimit -v`)"),
+        ),
+        Err(error) => check(name, CheckStatus::Fail, causes(error), Some("see the message")),
+    }
 }
 
 async fn executor(config: &Config, name: &str, backend: &dyn WorkerBackend) -> Check {

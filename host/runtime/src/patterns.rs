@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config::{Config, FailureSetting},
-    plugins::{POOL_CALLS_MIN, Plugins, PluginsError},
+    plugins::{Plugins, PluginsError, memory::POOL_CALLS_MIN},
 };
 
 /// Asks the components that the configuration binds to queues.

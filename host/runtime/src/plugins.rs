@@ -6,6 +6,8 @@
 
 mod error;
 mod install;
+pub(crate) mod memory;
+mod named;
 mod resolve;
 mod store;
 mod upkeep;
@@ -28,6 +30,7 @@ use crate::config::Config;
 
 pub use error::PluginsError;
 pub use install::{AddRequest, Proposal, propose, remove};
+pub use named::{InstalledPlugin, builtin, ids, installed, is_installed};
 pub use resolve::ResolvedPlugin;
 pub use upkeep::{PluginState, PluginStatus, Rebuilt, Update, list, outdated};
 pub use why::{DenialReport, why_denied};
@@ -74,18 +77,16 @@ impl Plugins {
         Self::with_allocation(config, Allocation::OnDemand)
     }
 
-    /// Like [`Self::open`] for a daemon: memory of calls comes from a pool when the machine has the address space.
+    /// Like [`Self::open`] for a daemon: memory of calls comes from a pool, unless the queues want more of it than there
+    /// can be or the machine lacks the address space. Either is logged as a warning.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_for_serving(config: &Config) -> Result<Arc<Self>, PluginsError> {
-        let slots = config.queues.values().map(|queue| queue.concurrency).fold(0, u32::saturating_add);
-        let allocation = match slots.saturating_mul(2) {
-            // Adapters of all items could be asked at once; a pool that is full would fail them.
-            calls if calls > POOL_CALLS_MAX => Allocation::OnDemand,
-            calls => Allocation::Pool { calls: calls.max(POOL_CALLS_MIN) },
-        };
-        Self::with_allocation(config, allocation)
+        if let Some(why) = memory::without_pool(config) {
+            tracing::warn!("{why}");
+        }
+        Self::with_allocation(config, memory::of_daemon(config))
     }
 
     fn with_allocation(config: &Config, allocation: Allocation) -> Result<Arc<Self>, PluginsError> {
@@ -190,12 +191,6 @@ impl Plugins {
         Ok(pattern)
     }
 }
-
-/// Calls at the same time that a daemon reserves memory for, at least.
-pub(crate) const POOL_CALLS_MIN: u32 = 64;
-
-/// Beyond this the address space for a pool grows out of hand.
-const POOL_CALLS_MAX: u32 = 512;
 
 fn open_host(state: &Path, allocation: Allocation) -> Result<PluginHost, PluginsError> {
     let host = |failure| PluginsError::Host(Box::new(failure));

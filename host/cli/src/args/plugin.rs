@@ -202,8 +202,15 @@ pub(crate) struct PluginRun {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pangolin plugin inspect my-pattern.wasm
+  pangolin plugin inspect secret-scan
+  pangolin plugin inspect acme/suite")]
 pub(crate) struct PluginInspect {
-    /// Component, or directory of a plugin that was built
+    /// Component, directory of a plugin that was built, or the id of a built-in or installed plugin
     #[arg(default_value = ".")]
     pub(crate) plugin: PathBuf,
+    /// It is an id, whatever lies here under that name
+    #[arg(long)]
+    pub(crate) id: bool,
 }

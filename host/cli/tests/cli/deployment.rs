@@ -179,6 +179,11 @@ pub(crate) struct Daemon(Child);
 
 impl Daemon {
     pub(crate) fn start(place: &Place) -> Self {
+        Self::start_and_listen(place).0
+    }
+
+    /// With what it said before it served.
+    pub(crate) fn start_and_listen(place: &Place) -> (Self, Vec<String>) {
         let mut command = place.command(&["orch", "serve"]);
         // Only looked for, never run: what is submitted here is refused.
         command.env("PANGOLIN_WORKER", place.write("worker", "")).stderr(Stdio::piped());
@@ -195,7 +200,7 @@ impl Daemon {
         }
         // Its log must have a reader, or it fails to write.
         thread::spawn(move || lines.for_each(drop));
-        daemon
+        (daemon, seen)
     }
 }
 

@@ -13,7 +13,10 @@ use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{MANIFEST_SECTION, Manifest, embed, extract};
 use serde_json::{Value, json};
 
-use crate::harness::{Output, Place};
+use crate::{
+    deployment::Daemon,
+    harness::{Output, Place},
+};
 
 const GHOST: &str = "acme/flow";
 
@@ -161,6 +164,30 @@ fn a_pattern_that_several_queues_miss_is_named_once() {
     assert!(served.contains("queues.default.pattern, queues.other.pattern: "), "{served}");
     let doctor = place.run(&["doctor"]).stdout;
     assert_eq!(doctor.matches("does not exist").count(), 1, "{doctor}");
+}
+
+#[test]
+fn queues_beyond_the_reserved_plugin_memory_are_named_by_serve_and_doctor() {
+    let place = initialised();
+    let line = |place: &Place| {
+        let doctor = place.run(&["doctor"]).stdout;
+        doctor.lines().find(|line| line.contains("plugin memory")).unwrap().to_owned()
+    };
+    assert!(
+        line(&place).starts_with("ok") && line(&place).contains("reserved for 64 calls"),
+        "{}",
+        line(&place)
+    );
+    config(&place, |text| text + "\n[queues.many]\nconcurrency = 255\n");
+    let says = ["items at once and plugin memory is reserved for at most 256", "[queues.*] to 256"];
+    let doctor = line(&place);
+    assert!(doctor.starts_with("warn") && says.iter().all(|words| doctor.contains(words)), "{doctor}");
+    let (_daemon, before) = Daemon::start_and_listen(&place);
+    let warning = before.iter().find(|line| line.contains("plugin memory")).expect("a line of the log");
+    assert!(warning.contains("WARN") && says.iter().all(|words| warning.contains(words)), "{warning}");
+    // At the limit there is a pool.
+    config(&place, |text| text.replace("concurrency = 255", "concurrency = 254"));
+    assert!(line(&place).contains("reserved for 512 calls"), "{}", line(&place));
 }
 
 #[test]

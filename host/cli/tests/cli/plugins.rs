@@ -147,6 +147,54 @@ fn an_approved_plugin_is_pinned_listed_and_removed() {
 }
 
 #[test]
+fn a_plugin_is_inspected_by_its_id() {
+    let nowhere = Place::new();
+    let shown = nowhere.run(&["plugin", "inspect", "secret-scan"]).code(0).stdout;
+    assert!(shown.contains("ships with Pangolin") && shown.contains("pangolin:block/stage"), "{shown}");
+    let document = nowhere.run(&["plugin", "inspect", "secret-scan", "--json"]).code(0).json();
+    let builtin = pangolin_builtin_plugins::block("secret-scan").unwrap();
+    assert_eq!(
+        (&document["from"], &document["path"], &document["sha256"]),
+        (&json!("built-in"), &Value::Null, &json!(Digest::of(builtin)))
+    );
+    nowhere.run(&["plugin", "inspect", "acme/agent"]).code(5).says(&[
+        "acme/agent is no file or directory here and no id of a plugin",
+        "secret-scan",
+        "no pangolin.toml",
+    ]);
+
+    let place = initialised();
+    let bytes = agent();
+    place.write("agent.wasm", &bytes);
+    add(&place, &["agent.wasm", "--yes"]).code(0);
+    // The pinned bytes, whatever the source has by then.
+    fs::remove_file(place.path().join("agent.wasm")).unwrap();
+    let document = place.run(&["plugin", "inspect", "acme/agent", "--json"]).code(0).json();
+    assert_eq!(
+        (&document["from"], &document["source"], &document["sha256"]),
+        (&json!("lock"), &json!("file:agent.wasm"), &json!(Digest::of(&bytes)))
+    );
+    assert_eq!(fs::read(document["path"].as_str().unwrap()).unwrap(), bytes);
+    place.run(&["plugin", "inspect", "acme/agen"]).code(5).says(&["known are acme/agent, "]);
+
+    // Both a path and an id: said, and either can be named.
+    for (id, what) in [("acme/agent", "an installed plugin"), ("secret-scan", "a built-in plugin")] {
+        fs::create_dir_all(place.path().join(id)).unwrap();
+        place.run(&["plugin", "inspect", id]).code(2).says(&[
+            what,
+            &format!("./{id}"),
+            &format!("--id {id}"),
+        ]);
+        place.run(&["plugin", "inspect", &format!("./{id}")]).code(2).says(&["is no plugin's directory"]);
+        place.run(&["plugin", "inspect", "--id", id]).code(0);
+    }
+    place.run(&["plugin", "inspect", "--id", "Acme/agent"]).code(2).says(&["is no id"]);
+
+    fs::remove_file(stored(&place, &bytes)).unwrap();
+    place.run(&["plugin", "inspect", "--id", "acme/agent"]).code(1).says(&["pangolin plugin rebuild"]);
+}
+
+#[test]
 fn a_wider_grant_makes_it_inert_until_it_is_approved() {
     let place = initialised();
     place.write("suite.wasm", suite(NEEDS));

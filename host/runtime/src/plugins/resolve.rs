@@ -102,7 +102,7 @@ pub(super) const fn builtin_word(kind: Kind) -> &'static str {
     }
 }
 
-fn builtin(kind: Kind, id: &str) -> Option<&'static [u8]> {
+pub(super) fn builtin(kind: Kind, id: &str) -> Option<&'static [u8]> {
     match kind {
         Kind::Pattern => pangolin_builtin_plugins::pattern(id),
         Kind::RuntimeAdapter => pangolin_builtin_plugins::adapter(id),

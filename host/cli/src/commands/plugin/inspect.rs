@@ -5,7 +5,7 @@ use pangolin_plugin_conformance::limits_of;
 use pangolin_plugin_host::Limits;
 use serde_json::{Value, json};
 
-use super::subject::Subject;
+use super::subject::{From, Subject};
 use crate::{
     args::plugin::PluginInspect,
     context::Context,
@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) fn run(context: &Context, args: PluginInspect) -> CliResult {
     let printer = &context.printer;
-    let subject = Subject::read(&args.plugin)?;
+    let subject = Subject::find(context, &args.plugin, args.id)?;
     let found = &subject.inspection;
     let problems: Vec<String> = match &found.manifest {
         Some(manifest) => match reconcile(manifest, found) {
@@ -149,8 +149,15 @@ fn document(subject: &Subject, problems: &[String]) -> Value {
             "contract": manifest.contract, "needs": needs, "limits": limits,
         })
     });
+    let (from, source) = match &subject.from {
+        From::File => ("file", None),
+        From::BuiltIn => ("built-in", None),
+        From::Lock(source) => ("lock", Some(source)),
+    };
     json!({
-        "path": subject.path,
+        "path": Some(&subject.path).filter(|_| subject.from != From::BuiltIn),
+        "from": from,
+        "source": source,
         "kind": found.kind.map(Kind::as_str),
         "world": found.world,
         "sha256": found.digest,
@@ -170,6 +177,11 @@ fn text(subject: &Subject, colour: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(manifest) = &found.manifest {
         lines.push(row("plugin", format!("{} {}", manifest.id, manifest.version)));
+    }
+    match &subject.from {
+        From::File => {}
+        From::BuiltIn => lines.push(row("from", "ships with Pangolin".to_owned())),
+        From::Lock(source) => lines.push(row("from", format!("pangolin.lock, {}", one_line(source)))),
     }
     let kind = found.kind.map_or("unknown: its exports are not those of one kind", Kind::as_str);
     lines.push(row("kind", kind.to_owned()));

@@ -6,10 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pangolin_plugin_authority::{COMPONENT_BYTES_MAX, Inspection, Kind, MANIFEST_FILE, Manifest, inspect};
+use pangolin_plugin_authority::{
+    COMPONENT_BYTES_MAX, Inspection, Kind, MANIFEST_FILE, Manifest, PluginId, inspect,
+};
 use pangolin_plugin_conformance::{FixtureError, FixtureFile};
 use pangolin_plugin_host::{CacheKey, Failure, PluginHost};
-use pangolin_runtime::plugins::Plugins;
+use pangolin_runtime::{
+    config::{Config, ConfigError},
+    plugins::{self, Plugins},
+};
 
 use crate::{
     context::Context,
@@ -20,11 +25,74 @@ use crate::{
 /// A component with what is known without running it.
 pub(super) struct Subject {
     pub(super) path: PathBuf,
+    pub(super) from: From,
     pub(super) bytes: Vec<u8>,
     pub(super) inspection: Inspection,
 }
 
+/// Where a component was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum From {
+    /// At its path.
+    File,
+    /// It ships with Pangolin; it has no path.
+    BuiltIn,
+    /// Pinned in `pangolin.lock`, from that source.
+    Lock(String),
+}
+
 impl Subject {
+    /// A component by path or by the id of a built-in or installed plugin. `is_id`: by id, whatever lies here.
+    pub(super) fn find(context: &Context, word: &Path, is_id: bool) -> CliResult<Self> {
+        let id = word.to_str().filter(|text| PluginId::new(text).is_ok());
+        let Some(id) = id else {
+            if is_id {
+                let text = format!(
+                    "{word:?} is no id; ids are <owner>/<name> of a-z, 0-9 and inner hyphens, or a name alone"
+                );
+                return Err(CliError::new(Exit::Usage, text));
+            }
+            return Self::read(word);
+        };
+        let here = fs::symlink_metadata(word).is_ok() && !is_id;
+        let config = context.config();
+        if here {
+            // What is wrong with a deployment is none of a file's business.
+            let installed = config.is_ok_and(|config| plugins::is_installed(&config, id).unwrap_or(false));
+            let what = match (plugins::builtin(id).is_some(), installed) {
+                (false, false) => return Self::read(word),
+                (true, _) => "a built-in plugin",
+                (false, true) => "an installed plugin",
+            };
+            let text = format!("{id} is something here and also the id of {what}");
+            return Err(CliError::new(Exit::Usage, text)
+                .hint(format!("./{id} names what is here, `--id {id}` the plugin")));
+        }
+        if let Some(bytes) = plugins::builtin(id) {
+            return Self::of(PathBuf::new(), From::BuiltIn, bytes.to_vec(), id);
+        }
+        let config = deployment(config)?;
+        if let Some(config) = &config
+            && let Some(found) = plugins::installed(config, id)?
+        {
+            return Self::of(found.path, From::Lock(found.locked.source), found.bytes, id);
+        }
+        let known = plugins::ids(config.as_ref())?.join(", ");
+        let here = if is_id { "" } else { "no file or directory here and " };
+        let also =
+            if config.is_some() { "" } else { "; there is no pangolin.toml here, so nothing is installed" };
+        Err(CliError::new(
+            Exit::NotFound,
+            format!("{id} is {here}no id of a plugin; known are {known}{also}"),
+        ))
+    }
+
+    fn of(path: PathBuf, from: From, bytes: Vec<u8>, name: &str) -> CliResult<Self> {
+        let inspection =
+            inspect(&bytes).map_err(|error| CliError::new(Exit::Failed, format!("{name}: {error}")))?;
+        Ok(Self { path, from, bytes, inspection })
+    }
+
     /// Reads a component, or the one that `plugin build` left in a plugin's directory.
     pub(super) fn read(path: &Path) -> CliResult<Self> {
         let path = if path.is_dir() { built(path)? } else { path.to_owned() };
@@ -34,9 +102,8 @@ impl Subject {
                 "name a component, or the directory of a plugin that was built with `pangolin plugin build`",
             )
         })?;
-        let inspection = inspect(&bytes)
-            .map_err(|error| CliError::new(Exit::Failed, format!("{}: {error}", path.display())))?;
-        Ok(Self { path, bytes, inspection })
+        let name = path.display().to_string();
+        Self::of(path, From::File, bytes, &name)
     }
 
     /// What it is.
@@ -67,6 +134,15 @@ impl Subject {
             if errors.is_empty() { Ok(found) } else { Err(errors) }
         };
         found.map_err(|errors| unreadable(&errors))
+    }
+}
+
+/// `None` when there is no configuration; one that cannot be read is an error.
+fn deployment(found: CliResult<Config>) -> CliResult<Option<Config>> {
+    match found {
+        Ok(config) => Ok(Some(config)),
+        Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
