@@ -7,11 +7,13 @@ use std::{
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     lock::{self, Retention},
     policy::{Asked, Policy},
     reply::{Refusal, refuse},
+    time,
 };
 
 /// Everything.
@@ -19,6 +21,8 @@ use crate::{
 pub(crate) struct State {
     pub(crate) buckets: BTreeMap<String, Bucket>,
     pub(crate) offset_ms: i64,
+    /// Who wants to know about created objects.
+    pub(crate) watchers: Vec<UnboundedSender<Created>>,
     /// Makes version ids.
     counter: u64,
 }
@@ -48,6 +52,21 @@ pub(crate) struct Version {
     pub(crate) content_type: Option<String>,
     pub(crate) retention: Option<Retention>,
     pub(crate) modified_ms: i64,
+}
+
+/// An object that a client created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its tag, in quotes.
+    pub etag: String,
+    /// When, as in RFC 3339.
+    pub time: String,
 }
 
 /// A version, for tests to look at.
@@ -170,6 +189,14 @@ impl State {
             versions.clear();
         }
         versions.push(version.clone());
+        let created = Created {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            size: version.bytes.as_ref().map_or(0, Bytes::len),
+            etag: version.etag.clone(),
+            time: time::iso(now_ms),
+        };
+        self.watchers.retain(|watcher| watcher.send(created.clone()).is_ok());
         Ok(version)
     }
 

@@ -27,8 +27,9 @@ use std::{
 };
 
 use buckets::State;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-pub use buckets::StoredVersion;
+pub use buckets::{Created, StoredVersion};
 pub use ministack::Ministack;
 
 /// A running server. Stops when dropped.
@@ -109,6 +110,14 @@ impl S3Fake {
     #[must_use]
     pub fn versions(&self, bucket: &str, key: &str) -> Vec<StoredVersion> {
         self.lock().versions(bucket, key)
+    }
+
+    /// Objects that clients create from now on, in order; what is planted is not among them. For event notifications.
+    #[must_use]
+    pub fn created(&self) -> UnboundedReceiver<Created> {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        self.lock().watchers.push(sender);
+        receiver
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
