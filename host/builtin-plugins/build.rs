@@ -6,6 +6,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{MANIFEST_FILE, Manifest, embed, inspect, reconcile};
 
 /// Package, kind and id of every shipped component. The crate gets the list as `shipped.rs`.
@@ -104,14 +105,16 @@ fn build() -> Result<(), String> {
         return Err(format!("building plugins/ failed:\n{log}"));
     }
     let built = target_dir.join(TARGET).join("release");
-    let mut table = String::from("pub(crate) const SHIPPED: &[(&str, &str, &[u8])] = &[\n");
+    let mut table = String::from("pub(crate) const SHIPPED: &[(&str, &str, &[u8], [u8; 32])] = &[\n");
     for (package, kind, id) in SHIPPED {
         let from = built.join(format!("{}.wasm", package.replace('-', "_")));
         let to = out_dir.join(format!("{kind}-{id}.wasm"));
         let component = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
         let component = with_manifest(component, &plugins.join(format!("{kind}s")).join(id), id)?;
-        fs::write(&to, component).map_err(|error| format!("{}: {error}", to.display()))?;
-        table.push_str(&format!("    ({kind:?}, {id:?}, include_bytes!({to:?})),\n"));
+        fs::write(&to, &component).map_err(|error| format!("{}: {error}", to.display()))?;
+        let digest = Digest::of(&component);
+        table
+            .push_str(&format!("    ({kind:?}, {id:?}, include_bytes!({to:?}), {:?}),\n", digest.as_bytes()));
     }
     table.push_str("];\n");
     let file = out_dir.join("shipped.rs");

@@ -13,8 +13,19 @@ mod shipped {
     include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 }
 
+fn entry(kind: &str, id: &str) -> Option<&'static (&'static str, &'static str, &'static [u8], [u8; 32])> {
+    shipped::SHIPPED.iter().find(|entry| entry.0 == kind && entry.1 == id)
+}
+
 fn find(kind: &str, id: &str) -> Option<&'static [u8]> {
-    shipped::SHIPPED.iter().find(|entry| entry.0 == kind && entry.1 == id).map(|entry| entry.2)
+    entry(kind, id).map(|entry| entry.2)
+}
+
+/// SHA-256 of the component of this kind (`adapter`, `block` or `pattern`) and id, taken when this crate was built. For
+/// loading it without taking it again.
+#[must_use]
+pub fn digest(kind: &str, id: &str) -> Option<[u8; 32]> {
+    entry(kind, id).map(|entry| entry.3)
 }
 
 /// The component of a runtime adapter: `command` or `claude-code`.

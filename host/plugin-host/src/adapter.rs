@@ -14,6 +14,7 @@ use crate::{
     },
     cache::LoadedFrom,
     call::{Bill, Call, CallRecord},
+    code_memory::CodeMemory,
     engine::{Loaded, PluginHost, Profile},
     failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
     limits::Limits,
@@ -95,13 +96,20 @@ pub struct AdapterComponent {
     limits: Limits,
     digest: Digest,
     from: LoadedFrom,
+    /// What the instances run. Behind the fields that refer to it.
+    _code: Option<Arc<CodeMemory>>,
 }
 
 impl AdapterComponent {
-    pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
-        let loaded = host.load(Profile::Effect, bytes, &CONTRACT)?;
+    pub(crate) fn load(
+        host: &PluginHost,
+        digest: Digest,
+        bytes: &[u8],
+        limits: Limits,
+    ) -> Result<Self, PluginError> {
+        let loaded = host.load(Profile::Effect, digest, bytes, &CONTRACT)?;
         let pre = link(host, &loaded).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
-        Ok(Self { host: host.clone(), pre, limits, digest: loaded.digest, from: loaded.from })
+        Ok(Self { host: host.clone(), pre, limits, digest, from: loaded.from, _code: loaded.memory })
     }
 
     /// The same component under other limits. Cheap: nothing is compiled or loaded again.

@@ -13,8 +13,9 @@ use crate::{
     block_rules::Rules,
     block_state::BlockState,
     block_world::BlockWorld,
-    cache::LoadedFrom,
+    cache::{LoadedFrom, Native},
     call::Call,
+    code_memory::CodeMemory,
     engine::{Loaded, PluginHost, Profile, engine_name},
     failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
     limits::{Limits, Probe},
@@ -81,6 +82,8 @@ pub struct BlockComponent {
     pre: BlockFullPre<CallState>,
     digest: Digest,
     probe: Probe,
+    /// What the instances run. Behind the fields that refer to it.
+    _code: Option<Arc<CodeMemory>>,
 }
 
 impl PluginHost {
@@ -91,7 +94,7 @@ impl PluginHost {
     /// As [`PluginHost::load_adapter`].
     #[cfg(feature = "compile")]
     pub fn load_block(&self, component: &[u8]) -> Result<BlockComponent, PluginError> {
-        BlockComponent::link(self, self.load(Profile::Effect, component, &CONTRACT)?)
+        BlockComponent::link(self, self.load(Profile::Effect, Digest::of(component), component, &CONTRACT)?)
     }
 
     /// Compiles a block, checks that it can be linked, and answers its native code for a worker. Blocking.
@@ -100,7 +103,7 @@ impl PluginHost {
     /// As [`Self::load_block`].
     #[cfg(feature = "compile")]
     pub fn block_code(&self, component: &[u8]) -> Result<BlockCode, PluginError> {
-        let loaded = self.load(Profile::Effect, component, &CONTRACT)?;
+        let loaded = self.load(Profile::Effect, Digest::of(component), component, &CONTRACT)?;
         let contract = contract_of(&loaded.component, self.engine(Profile::Effect));
         let code = loaded.component.serialize().map_err(|error| {
             PluginError::new(loaded.digest, Failure::HostError { problem: format!("{error:#}") })
@@ -141,7 +144,12 @@ impl PluginHost {
         })?;
         BlockComponent::link(
             self,
-            self.admit(Profile::Effect, component, compiled, LoadedFrom::Cache, &CONTRACT)?,
+            self.admit(
+                Profile::Effect,
+                component,
+                Native { component: compiled, memory: None, from: LoadedFrom::Cache },
+                &CONTRACT,
+            )?,
         )
     }
 }
@@ -161,7 +169,13 @@ fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
 impl BlockComponent {
     fn link(host: &PluginHost, loaded: Loaded) -> Result<Self, PluginError> {
         let pre = link(host, &loaded.component).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
-        Ok(Self { host: host.clone(), pre, digest: loaded.digest, probe: Probe::default() })
+        Ok(Self {
+            host: host.clone(),
+            pre,
+            digest: loaded.digest,
+            probe: Probe::default(),
+            _code: loaded.memory,
+        })
     }
 
     /// The same component with what a conformance suite makes harder than it is.

@@ -9,8 +9,8 @@
 //! profile id, which the release tests tie to the settings. Files are written beside their place and renamed, so any
 //! number of processes may share a directory.
 //!
-//! What is checked is what is run: the code is copied into memory that is then sealed, so that nobody can change it any
-//! more; the MAC is taken of the sealed bytes, and these very pages are what the engine maps.
+//! What is checked is what is run: the code is copied into private memory of this process, where no other process can
+//! change it any more; the MAC is taken of these bytes, and they are what the engine runs.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,7 +18,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,13 +29,13 @@ use pangolin_core::ids::Digest;
 use wasmtime::{Engine, component::Component};
 
 use crate::{
+    code_memory::CodeMemory,
     compile::{self, CODE_BYTES_MAX, Compiler, not_compiled},
     engine::{Profile, TARGET, engine_id},
     failure::Failure,
-    sealed::Sealed,
 };
 
-const MAGIC: &[u8; 8] = b"PNGAOT4\n";
+const MAGIC: &[u8; 8] = b"PNGAOT5\n";
 const MAC_BYTES: usize = 32;
 
 /// Magic, digest of the settings, MAC.
@@ -128,6 +128,14 @@ pub struct Swept {
 /// Age from which a temporary file has no writer any more.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// A component that can be instantiated, and where it came from.
+pub(crate) struct Native {
+    pub(crate) component: Component,
+    /// Where its code is, when that is not the engine's own memory. To be kept longer than the component.
+    pub(crate) memory: Option<Arc<CodeMemory>>,
+    pub(crate) from: LoadedFrom,
+}
+
 /// A directory of compiled components.
 #[derive(Debug)]
 pub struct Cache {
@@ -178,18 +186,18 @@ impl Cache {
         profile: Profile,
         digest: &Digest,
         wasm: &[u8],
-    ) -> Result<(Component, LoadedFrom), Failure> {
+    ) -> Result<Native, Failure> {
         let path = self.dir.join(format!("{}-{}", digest.hex(), suffix(profile)));
         let mac = self.mac(profile, digest);
         let settings = *self.settings[profile as usize].get_or_init(|| settings(engine));
         let mut from = LoadedFrom::Compiled;
-        if let Some(component) = stored(&path, engine, settings, &mac, &mut from) {
-            return Ok((component, LoadedFrom::Cache));
+        if let Some(native) = stored(&path, engine, settings, &mac, &mut from) {
+            return Ok(native);
         }
         let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread or process may have been first.
-        if let Some(component) = stored(&path, engine, settings, &mac, &mut LoadedFrom::Compiled) {
-            return Ok((component, LoadedFrom::Cache));
+        if let Some(native) = stored(&path, engine, settings, &mac, &mut LoadedFrom::Compiled) {
+            return Ok(native);
         }
         let code = self.compile(engine, profile, wasm)?;
         // Loaded before it is stored: what does not load is not worth keeping.
@@ -199,7 +207,7 @@ impl Cache {
         if let Err(error) = store(&path, settings.unwrap_or(NO_SETTINGS), &mac, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled plugin cannot be cached");
         }
-        Ok((component, from))
+        Ok(Native { component, memory: None, from })
     }
 
     #[cfg_attr(
@@ -308,10 +316,13 @@ fn stored(
     settings: Option<Digest>,
     mac: &Mac<'_>,
     from: &mut LoadedFrom,
-) -> Option<Component> {
+) -> Option<Native> {
     match read(path) {
         Ok(file) => match load(engine, settings, mac, &file) {
-            Ok(component) => return Some(component),
+            Ok(component) => {
+                let memory = Some(Arc::new(file.code));
+                return Some(Native { component, memory, from: LoadedFrom::Cache });
+            }
             Err(reason) => {
                 tracing::warn!(path = %path.display(), reason, "compiled plugin is rebuilt");
                 *from = LoadedFrom::Rebuilt;
@@ -329,7 +340,7 @@ fn stored(
 /// A file of the cache, nothing of it checked.
 struct Stored {
     header: [u8; HEADER_BYTES],
-    code: Sealed,
+    code: CodeMemory,
 }
 
 fn read(path: &Path) -> io::Result<Stored> {
@@ -340,7 +351,8 @@ fn read(path: &Path) -> io::Result<Stored> {
     }
     let mut header = [0; HEADER_BYTES];
     file.read_exact(&mut header)?;
-    Ok(Stored { header, code: Sealed::copy_of(&file, size.saturating_sub(HEADER_BYTES as u64))? })
+    let code = usize::try_from(size).unwrap_or(usize::MAX).saturating_sub(HEADER_BYTES);
+    Ok(Stored { header, code: CodeMemory::read(&file, code)? })
 }
 
 /// Stored by a program that cannot compute it. It is nobody's digest, so who can compute it rebuilds.
@@ -380,11 +392,7 @@ fn load(
     let (found, tag) = rest.split_at(32);
     let found: &[u8; 32] = found.try_into().map_err(|_| "file is too short")?;
     let mut code = mac.start();
-    file.code
-        .read(|piece| {
-            code.update(piece);
-        })
-        .map_err(|error| format!("its copy in memory cannot be read: {error}"))?;
+    code.update(file.code.bytes());
     let tag: [u8; MAC_BYTES] = tag.try_into().map_err(|_| "file is too short")?;
     // This comparison takes the same time wherever the difference is.
     if mac.end(code, found) != tag {
@@ -397,9 +405,10 @@ fn load(
         unsafe_code,
         reason = "loading native code; only bytes that this installation compiled get here"
     )]
-    // SAFETY: these very bytes (sealed, so that nobody can change them) came out of the compiler of this installation,
-    // which the MAC under our key proves.
-    unsafe { Component::deserialize_file(engine, file.code.path()) }.map_err(|error| format!("{error:#}"))
+    // SAFETY: these very bytes (of this process alone, so that nobody can change them) came out of the compiler of this
+    // installation, which the MAC under our key proves. `Native` keeps the memory beside the component, and what is made
+    // of it does so as well.
+    unsafe { file.code.component(engine) }.map_err(|error| format!("{error:#}"))
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {

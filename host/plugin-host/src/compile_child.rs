@@ -95,5 +95,6 @@ pub(crate) fn compile_with(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, Prob
     wasmparser::Validator::new_with_features(features)
         .validate_all(wasm)
         .map_err(|error| (EXIT_INVALID, format!("not a valid component: {error}")))?;
-    engine.precompile_component(wasm).map_err(|error| (EXIT_INVALID, format!("{error:#}")))
+    let code = engine.precompile_component(wasm).map_err(|error| (EXIT_INVALID, format!("{error:#}")))?;
+    Ok(crate::strip::without_symbols(code))
 }

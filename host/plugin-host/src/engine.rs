@@ -13,7 +13,8 @@ use wasmtime::{
 
 use crate::{
     adapter::AdapterComponent,
-    cache::{Cache, CacheKey, LoadedFrom, Swept},
+    cache::{Cache, CacheKey, LoadedFrom, Native, Swept},
+    code_memory::{self, CodeMemory},
     compile::Compiler,
     failure::{Failure, PluginError},
     limits::Limits,
@@ -127,7 +128,9 @@ pub fn engine_config(profile: Profile) -> Config {
         // No backtraces are made, so the tables for them need not be stored, authenticated and loaded.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
-        .native_unwind_info(false);
+        .native_unwind_info(false)
+        // The code may be in memory that is not the engine's.
+        .with_custom_code_memory(Some(code_memory::publisher()));
     // A triple that this crate wrote itself.
     config.target(TARGET).expect("the target is a valid triple");
     if profile == Profile::Pure {
@@ -313,7 +316,7 @@ impl PluginHost {
     /// # Errors
     /// As loading it: [`Failure::NotCompiled`], [`Failure::OutputLimit`].
     pub fn rebuild(&self, profile: Profile, component: &[u8]) -> Result<LoadedFrom, PluginError> {
-        self.compiled(profile, Digest::of(component), component).map(|(_, from)| from)
+        self.compiled(profile, Digest::of(component), component).map(|native| native.from)
     }
 
     /// Removes native code of other engine versions and what interrupted writers left from the cache. Do it when
@@ -344,7 +347,21 @@ impl PluginHost {
         component: &[u8],
         limits: Limits,
     ) -> Result<AdapterComponent, PluginError> {
-        AdapterComponent::load(self, component, limits)
+        self.load_adapter_of(Digest::of(component), component, limits)
+    }
+
+    /// Like [`Self::load_adapter_with`] for a caller who knows the digest of the bytes: taking it costs a good part of a
+    /// load. It must be that of these very bytes, for code in the cache is found by it.
+    ///
+    /// # Errors
+    /// As [`Self::load_adapter`].
+    pub fn load_adapter_of(
+        &self,
+        digest: Digest,
+        component: &[u8],
+        limits: Limits,
+    ) -> Result<AdapterComponent, PluginError> {
+        AdapterComponent::load(self, digest, component, limits)
     }
 
     /// Loads a component of world `pangolin:pattern/pattern@1` (or `pattern-planner`). Blocking like
@@ -365,7 +382,21 @@ impl PluginHost {
         component: &[u8],
         limits: Limits,
     ) -> Result<PatternComponent, PluginError> {
-        PatternComponent::load(self, component, limits)
+        self.load_pattern_of(Digest::of(component), component, limits)
+    }
+
+    /// Like [`Self::load_pattern_with`] for a caller who knows the digest of the bytes: taking it costs a good part of a
+    /// load. It must be that of these very bytes, for code in the cache is found by it.
+    ///
+    /// # Errors
+    /// As [`Self::load_adapter`].
+    pub fn load_pattern_of(
+        &self,
+        digest: Digest,
+        component: &[u8],
+        limits: Limits,
+    ) -> Result<PatternComponent, PluginError> {
+        PatternComponent::load(self, digest, component, limits)
     }
 
     pub(crate) fn engine(&self, profile: Profile) -> &Engine {
@@ -376,12 +407,7 @@ impl PluginHost {
     }
 
     /// `digest` is that of `bytes`; hashing once more would cost as much as loading.
-    fn compiled(
-        &self,
-        profile: Profile,
-        digest: Digest,
-        bytes: &[u8],
-    ) -> Result<(Component, LoadedFrom), PluginError> {
+    fn compiled(&self, profile: Profile, digest: Digest, bytes: &[u8]) -> Result<Native, PluginError> {
         let fail = |failure| PluginError::new(digest, failure);
         let cap = self.shared.component_bytes_max;
         if bytes.len() > cap {
@@ -401,16 +427,17 @@ impl PluginHost {
         cache.component(self.engine(profile), profile, &digest, bytes).map_err(fail)
     }
 
-    /// Compiles or loads, and refuses imports that are not on the list before anything of it runs.
+    /// Compiles or loads, and refuses imports that are not on the list before anything of it runs. `digest` is that of
+    /// `bytes`.
     pub(crate) fn load(
         &self,
         profile: Profile,
+        digest: Digest,
         bytes: &[u8],
         contract: &[&str],
     ) -> Result<Loaded, PluginError> {
-        let digest = Digest::of(bytes);
-        let (component, from) = self.compiled(profile, digest, bytes)?;
-        self.admit(profile, digest, component, from, contract)
+        let native = self.compiled(profile, digest, bytes)?;
+        self.admit(profile, digest, native, contract)
     }
 
     /// Refuses imports that are not on the list.
@@ -418,10 +445,10 @@ impl PluginHost {
         &self,
         profile: Profile,
         digest: Digest,
-        component: Component,
-        from: LoadedFrom,
+        native: Native,
         contract: &[&str],
     ) -> Result<Loaded, PluginError> {
+        let Native { component, memory, from } = native;
         let engine = self.engine(profile);
         let fail = |failure| PluginError::new(digest, failure);
         let denied: Vec<String> = component
@@ -444,7 +471,7 @@ impl PluginHost {
                 ),
             }));
         }
-        Ok(Loaded { digest, component, from })
+        Ok(Loaded { digest, component, memory, from })
     }
 
     /// Inert WASI and what `contract` adds, kept in `kept`.
@@ -468,6 +495,8 @@ impl PluginHost {
 pub(crate) struct Loaded {
     pub(crate) digest: Digest,
     pub(crate) component: Component,
+    /// To be kept behind everything that is made of the component.
+    pub(crate) memory: Option<Arc<CodeMemory>>,
     pub(crate) from: LoadedFrom,
 }
 

@@ -27,6 +27,7 @@ mod block_state;
 mod block_world;
 mod cache;
 mod call;
+mod code_memory;
 mod compile;
 #[cfg(feature = "compile")]
 mod compile_child;
@@ -39,9 +40,10 @@ mod offered;
 mod pattern;
 mod policy;
 mod report;
-mod sealed;
 mod session;
 mod state;
+#[cfg(feature = "compile")]
+mod strip;
 mod ticker;
 mod wasi;
 

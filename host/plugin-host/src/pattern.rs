@@ -16,6 +16,7 @@ use crate::{
     },
     cache::LoadedFrom,
     call::{Bill, Call, CallRecord},
+    code_memory::CodeMemory,
     engine::{Loaded, PluginHost, Profile},
     failure::PluginError,
     graph::{DecisionsDraft, ViewHandle},
@@ -49,6 +50,8 @@ pub struct PatternComponent {
     limits: Limits,
     digest: Digest,
     from: LoadedFrom,
+    /// What the instances run. Behind the fields that refer to it.
+    _code: Option<Arc<CodeMemory>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,10 +61,15 @@ enum Entry {
 }
 
 impl PatternComponent {
-    pub(crate) fn load(host: &PluginHost, bytes: &[u8], limits: Limits) -> Result<Self, PluginError> {
-        let loaded = host.load(Profile::Pure, bytes, &CONTRACT)?;
+    pub(crate) fn load(
+        host: &PluginHost,
+        digest: Digest,
+        bytes: &[u8],
+        limits: Limits,
+    ) -> Result<Self, PluginError> {
+        let loaded = host.load(Profile::Pure, digest, bytes, &CONTRACT)?;
         let (pre, planner) = link(host, &loaded).map_err(|error| loaded.mismatch(&CONTRACT, &error))?;
-        Ok(Self { host: host.clone(), pre, planner, limits, digest: loaded.digest, from: loaded.from })
+        Ok(Self { host: host.clone(), pre, planner, limits, digest, from: loaded.from, _code: loaded.memory })
     }
 
     /// The same component under other limits. Cheap: nothing is compiled or loaded again.

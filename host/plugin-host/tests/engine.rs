@@ -50,14 +50,14 @@ fn authentic(settings: Digest, code: &[u8]) -> Vec<u8> {
     let mut mac = blake3::Hasher::new_keyed(&key);
     for part in [
         code,
-        b"PNGAOT4\n".as_slice(),
+        b"PNGAOT5\n".as_slice(),
         Digest::of(identity.as_bytes()).as_bytes(),
         Digest::of(&component()).as_bytes(),
         settings.as_bytes(),
     ] {
         mac.update(part);
     }
-    [b"PNGAOT4\n".as_slice(), settings.as_bytes(), mac.finalize().as_bytes(), code].concat()
+    [b"PNGAOT5\n".as_slice(), settings.as_bytes(), mac.finalize().as_bytes(), code].concat()
 }
 
 #[test]
