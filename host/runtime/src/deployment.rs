@@ -41,7 +41,7 @@ use thiserror::Error;
 
 use crate::{
     config::{BackendKind, Config, ConfigError},
-    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission, check_references},
+    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission, check_admissible, check_references},
     keys::{self, KeyError},
     leadership::FileLeadership,
     patterns::ComponentPatterns,
@@ -265,7 +265,7 @@ impl Deployment {
             Ok(preview) => (preview.plan, Vec::new()),
             Err(findings) => (plan, findings),
         };
-        findings.extend(self.check_names(&plan).await);
+        findings.extend(self.check_plugins(&plan).await);
         if findings.is_empty() {
             return Ok(validated);
         }
@@ -273,7 +273,15 @@ impl Deployment {
         Err(findings)
     }
 
-    /// Like [`Self::validate`] without the pattern: for a plan that a daemon is about to look at.
+    /// Everything a plan refers to, plugins included, as an admission sees it now.
+    async fn check_plugins(&self, plan: &Plan) -> Vec<Finding> {
+        match Plugins::open(&self.config) {
+            Ok(plugins) => check_admissible(&self.registry, &plugins, plan).await,
+            Err(error) => vec![unusable_plugins(&error)],
+        }
+    }
+
+    /// Like [`Self::validate`] without running a plugin: for a plan that a daemon is about to look at.
     ///
     /// # Errors
     /// Every finding at once.
@@ -290,13 +298,7 @@ impl Deployment {
     async fn check_names(&self, plan: &Plan) -> Vec<Finding> {
         match crate::plugins::adapter_ids(&self.config) {
             Ok(adapters) => check_references(&self.registry, &adapters, plan).await,
-            Err(error) => vec![Finding {
-                pointer: String::new(),
-                code: "plugins",
-                severity: Severity::Error,
-                message: pangolin_orchestrator::causes::causes(&error),
-                hint: None,
-            }],
+            Err(error) => vec![unusable_plugins(&error)],
         }
     }
 
@@ -744,4 +746,9 @@ fn finding_from(value: Value) -> Option<Finding> {
         message: text("message")?,
         hint: text("hint"),
     })
+}
+
+fn unusable_plugins(error: &PluginsError) -> Finding {
+    let message = pangolin_orchestrator::causes::causes(error);
+    Finding { pointer: String::new(), code: "plugins", severity: Severity::Error, message, hint: None }
 }

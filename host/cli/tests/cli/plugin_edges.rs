@@ -153,6 +153,74 @@ fn validate_asks_the_pattern_that_a_submission_would_ask() {
     place.run(&["orch", "submit", "plan.json"]).says(&["warning", "/items/0/inputs/gate"]);
 }
 
+/// A block that approves well and does not link: it exports nothing of what a block has to.
+fn hollow_block() -> Vec<u8> {
+    let text = r#"(component
+        (import "pangolin:block/stage@1.0.0" (instance (export "later" (func))))
+        (instance $run)
+        (export "pangolin:block/run@1.0.0" (instance $run)))"#;
+    embed(&wat::parse_str(text).unwrap(), &manifest("block", "acme/hollow")).unwrap()
+}
+
+#[test]
+fn validate_loads_what_a_submission_would_load_and_says_the_same() {
+    let place = initialised();
+    let agent =
+        renamed(pangolin_builtin_plugins::adapter("command").unwrap(), "runtime-adapter", "acme/agent");
+    let hollow = hollow_block();
+    let limits = |cap: &str| format!("\n[plugins.\"acme/agent\".limits]\nmemory = '{cap}'\n");
+    config(&place, |text| text + &limits("16MiB"));
+    add(&place, "agent.wasm", &agent);
+    add(&place, "hollow.wasm", &hollow);
+    let pipeline = |block: &str| {
+        json!({ "schemaVersion": 1, "id": "test.checked", "blocks": [
+            { "kind": "agent" }, { "kind": "plugin", "plugin": block, "lens": "verify" }
+        ]})
+    };
+    let register_subagent =
+        ["subagent", "register", "--name", "t", "--adapter", "acme/agent", "--param", "argv=[\"sh\"]"];
+    place.run(&register_subagent).code(0);
+    let register = |block: &str| {
+        place.write("checked.json", pipeline(block).to_string());
+        place.run(&["pipeline", "register", "checked.json"]).code(0);
+    };
+    register("secret-scan");
+    place.write("plan.json", plan(json!({ "subagent": "t", "pipeline": "test.checked" })));
+    place.run(&["orch", "validate", "plan.json"]).code(0);
+
+    let findings = |output: &Output| -> Vec<(String, String)> {
+        let document: Value = serde_json::from_str(&output.stdout).unwrap();
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        let all = document["findings"].as_array().unwrap();
+        all.iter().map(|finding| (text(finding, "pointer"), text(finding, "message"))).collect()
+    };
+    let daemon = Daemon::start(&place);
+    let says = |words: &[(&str, &str)]| {
+        let validated = findings(&place.run(&["orch", "validate", "plan.json", "--json"]).code(1));
+        for (pointer, message) in words {
+            let said = |found: &(String, String)| found.0 == *pointer && found.1.contains(message);
+            assert!(validated.iter().any(said), "{pointer} {message} is missing in {validated:#?}");
+        }
+        assert_eq!(validated.len(), words.len(), "{validated:#?}");
+        // A submission may find more: it also asks whether the executor works here.
+        let refused = findings(&place.run(&["orch", "submit", "plan.json", "--json"]).code(1));
+        assert!(validated.iter().all(|found| refused.contains(found)), "{validated:#?}\n{refused:#?}");
+    };
+    let (adapter, block) = ("/items/0/inputs/subagent", "/items/0/inputs/pipeline");
+    register("acme/hollow");
+    says(&[(block, "contract-mismatch: imports later of pangolin:block/stage@1.0.0")]);
+    // All at once: a changed adapter, and a block that links and is not on this machine.
+    fs::write(stored(&place, &agent), b"swapped").unwrap();
+    fs::remove_file(stored(&place, &hollow)).unwrap();
+    says(&[(adapter, "integrity: plugin \"acme/agent\""), (block, "not on this machine")]);
+    place.write("agent.wasm", &agent);
+    fs::write(stored(&place, &agent), &agent).unwrap();
+    register("secret-scan");
+    config(&place, |text| text.replace("'16MiB'", "'24MiB'"));
+    says(&[(adapter, "plugin acme/agent is inert")]);
+    drop(daemon);
+}
+
 #[test]
 fn a_pattern_that_several_queues_miss_is_named_once() {
     let place = initialised();

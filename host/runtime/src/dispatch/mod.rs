@@ -11,4 +11,4 @@ mod stage;
 
 pub use executor::{DispatchExecutor, DispatchParts};
 pub use pins::RuntimeAdmission;
-pub(crate) use pins::check_references;
+pub(crate) use pins::{check_admissible, check_references};

@@ -20,7 +20,7 @@ use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     causes::causes,
 };
-use pangolin_ports::{blob_store::BlobStore, worker_backend::WorkerBackend};
+use pangolin_ports::{blob_store::BlobStore, memory::MemoryBlobStore, worker_backend::WorkerBackend};
 use serde_json::{Map, Value};
 
 use super::{blocks, known};
@@ -134,6 +134,15 @@ impl RuntimeAdmission {
             }
         }
     }
+}
+
+/// Findings about everything a plan refers to as an admission would have them: plugins are loaded as approved and granted
+/// now. Nothing is stored, and no backend is asked.
+pub(crate) async fn check_admissible(registry: &Registry, plugins: &Plugins, plan: &Plan) -> Vec<Finding> {
+    let dropped = MemoryBlobStore::new();
+    let mut resolver = Resolver::new(registry, AdapterSource::Load(plugins, &dropped));
+    resolver.pin("/items", &plan.items).await;
+    resolver.findings
 }
 
 /// Findings about everything a plan refers to, without loading a plugin or asking a backend.
