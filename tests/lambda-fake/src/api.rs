@@ -102,14 +102,13 @@ async fn answer(
     }
 }
 
-/// A reported error. The header wins over the body, as the guide has it.
+/// A reported error. The body is what a caller gets; the header is a category for the service, often just `unhandled`.
 fn error(headers: &HeaderMap, body: &[u8]) -> Said {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let header = headers.get("lambda-runtime-function-error-type").and_then(|value| value.to_str().ok());
     Said::Error {
-        error_type: header.map_or_else(|| text("errorType"), str::to_owned),
-        message: text("errorMessage"),
+        error_type: body["errorType"].as_str().or(header).unwrap_or_default().to_owned(),
+        message: body["errorMessage"].as_str().unwrap_or_default().to_owned(),
     }
 }
 

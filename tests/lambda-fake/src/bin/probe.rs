@@ -42,6 +42,17 @@ fn answer(id: &str, body: &[u8]) -> io::Result<u16> {
     Ok(call("POST", &format!("invocation/{id}/response"), "", body)?.status)
 }
 
+/// What it says to a batch of messages: those with `bad` fail. All fail (`null`) when one says `all`.
+fn batch(records: &[Value]) -> Value {
+    let body = |record: &Value| record["body"].as_str().unwrap_or_default().to_owned();
+    if records.iter().any(|record| body(record) == "all") {
+        return Value::Null;
+    }
+    let failed = records.iter().filter(|record| body(record).contains("bad"));
+    let failed: Vec<_> = failed.map(|record| json!({ "itemIdentifier": record["messageId"] })).collect();
+    json!({ "batchItemFailures": failed })
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +80,19 @@ fn run() -> io::Result<()> {
         let header = |name: &str| next.headers.get(name).cloned().unwrap_or_default();
         let id = header("lambda-runtime-aws-request-id");
         let event: Value = serde_json::from_str(&next.body).unwrap_or_default();
+        if let Some(records) = event["Records"].as_array() {
+            for key in records.iter().filter_map(|record| record["s3"]["object"]["key"].as_str()) {
+                writeln!(io::stdout(), "key {key}")?;
+            }
+            let answered = batch(records);
+            writeln!(io::stdout(), "batch of {}: {answered}", records.len())?;
+            if answered.is_null() {
+                call("POST", &format!("invocation/{id}/error"), "", br#"{"errorType":"Probe.Batch"}"#)?;
+            } else {
+                answer(&id, answered.to_string().as_bytes())?;
+            }
+            continue;
+        }
         match event["do"].as_str().unwrap_or_default() {
             "error" => {
                 let body = br#"{"errorType":"Probe.Error","errorMessage":"as told"}"#;
