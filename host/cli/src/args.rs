@@ -24,7 +24,7 @@ use pangolin_core::ids::{IdError, ItemId, RunId};
   pangolin verify bundle.json            verify a record without config, store or network
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 cannot be verified here, 4 incomplete, 5 not found,
-6 replay differs, 130 interrupted. stdout carries data only; everything else goes to stderr.")]
+6 replay differs, 7 the daemon has not answered in time, 130 interrupted. stdout carries data only; everything else goes to stderr.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     NotFound,
     /// The record is intact, but a pattern does not decide what was recorded.
     Differs,
+    /// A daemon serves and has not answered in time: what was asked for waits in its inbox.
+    Unanswered,
     /// Ctrl-C.
     Interrupted,
     /// SIGTERM, where a verb catches it to put the terminal back.
@@ -37,6 +39,7 @@ impl Exit {
             Self::Incomplete => 4,
             Self::NotFound => 5,
             Self::Differs => 6,
+            Self::Unanswered => 7,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }

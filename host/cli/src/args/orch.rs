@@ -47,6 +47,9 @@ Examples:
         after_help = "Does not wait for the run. The receipt proves that the run is in the deployment log; without a
 daemon the plan is queued and admitted when one starts.
 
+Exit codes: 0 admitted, or queued because no daemon serves or --wait is 0; 1 refused; 7 a daemon serves and has not answered
+in time: the id is printed, the run may still be refused.
+
 Examples:
   pangolin orch submit plan.json
   run=$(pangolin orch submit plan.json --queue batch --actor app:nightly)
@@ -104,7 +107,7 @@ Examples:
   pangolin orch extend feed-1 items.json
   next-batch | pangolin orch extend feed-1 - --actor app:feed
 
-Exit codes: 0 added (or waiting for a daemon), 1 refused."
+Exit codes: 0 added (or waiting for a daemon), 1 refused, 7 the daemon has not answered in time."
     )]
     Extend {
         /// The run
@@ -191,7 +194,7 @@ pub(crate) struct Submit {
     pub(crate) queue: Option<String>,
     #[command(flatten)]
     pub(crate) actor: Actor,
-    /// Seconds to wait for the admission receipt when a daemon is serving
+    /// Seconds to wait for the admission receipt when a daemon is serving; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) wait: u64,
 }

@@ -24,13 +24,13 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
         Dispatch::Cancel { id, actor: flag } => {
             let deployment = context.deployment()?;
             let message = deployment.dispatch_cancel(&id, &actor(&flag)).await?;
-            super::orch::settle(context, &deployment, &message).await?;
+            let end = super::orch::settle(context, &deployment, &message).await?;
             if printer.is_json() {
                 printer.json(&json!({ "dispatch": id, "requested": true }))?;
             } else {
                 printer.note(format_args!("cancel requested: {id}"));
             }
-            Ok(Exit::Ok)
+            Ok(end)
         }
     }
 }

@@ -45,7 +45,7 @@ async fn cancel(context: &Context, target: Target, flag: &Actor) -> CliResult {
     let printer = &context.printer;
     let deployment = context.deployment()?;
     let message = deployment.cancel(&target.run, target.item.as_ref(), &actor(flag)).await?;
-    settle(context, &deployment, &message).await?;
+    let end = settle(context, &deployment, &message).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "item": target.item, "requested": true }))?;
     } else {
@@ -53,15 +53,38 @@ async fn cancel(context: &Context, target: Target, flag: &Actor) -> CliResult {
         printer.note(format_args!("cancel requested: {}{item}", target.run));
     }
     warn_without_daemon(context, &deployment, "the request waits");
-    Ok(Exit::Ok)
+    Ok(end)
 }
 
 /// Waits for the daemon's answer to a request, so that a refusal is an error of this command and not a secret.
-pub(super) async fn settle(context: &Context, deployment: &Deployment, message: &str) -> CliResult<()> {
-    if deployment.daemon().is_some() {
-        context.printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?;
+pub(super) async fn settle(context: &Context, deployment: &Deployment, message: &str) -> CliResult {
+    if deployment.daemon().is_none() {
+        return Ok(Exit::Ok);
     }
-    Ok(())
+    let wait = deployment.answer(message, ANSWER_WAIT);
+    let answer = context.printer.progress("waiting for the daemon", wait).await?;
+    Ok(unanswered(context, deployment, answer.is_some(), ANSWER_WAIT, "the request"))
+}
+
+/// How a verb ends whose message was `answered` or not within `waited`. A daemon that serves and does not answer is told by
+/// the exit code: it may still refuse. That nobody serves is normal, and so is not to wait at all.
+pub(super) fn unanswered(
+    context: &Context,
+    deployment: &Deployment,
+    answered: bool,
+    waited: Duration,
+    what: &str,
+) -> Exit {
+    let Some(daemon) = deployment.daemon().filter(|_| !answered) else { return Exit::Ok };
+    if waited.is_zero() {
+        context.printer.note(format_args!("{what} is in the inbox; the daemon was not waited for"));
+        return Exit::Ok;
+    }
+    context.printer.warn(format_args!(
+        "the daemon (process {daemon}) has not answered within {} s: {what} is in its inbox, and it may still refuse it",
+        waited.as_secs()
+    ));
+    Exit::Unanswered
 }
 
 /// Says so when nobody will act on a message.

@@ -8,6 +8,10 @@ use std::{
     thread,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 
 use crate::harness::Place;
@@ -221,6 +225,31 @@ fn a_rejected_run_leaves_no_id_on_stdout() {
     output.says(&["subagent \"nobody\" is not registered", "plan.json cannot be run"]);
     let answer = place.run(&["orch", "submit", "plan.json", "--json"]).code(1).json();
     assert_eq!((answer["state"].as_str(), answer.get("run")), (Some("rejected"), None));
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_told_from_none_by_the_exit_code() {
+    let place = initialised();
+    place.write("plan.json", plan("queued"));
+    assert_eq!(place.run(&["orch", "submit", "plan.json"]).code(0).stdout, "queued\n");
+    let daemon = Daemon::start(&place);
+    // Stopped, it still holds its lease: it serves, and does not answer.
+    let stopped = Pid::from_raw(i32::try_from(daemon.0.id()).unwrap());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    place.write("plan.json", plan("late"));
+    let late = place.run(&["orch", "submit", "plan.json", "--wait", "1"]).code(7);
+    assert_eq!(late.stdout, "late\n");
+    late.says(&["has not answered within 1 s", "the run is in its inbox"]);
+    place.write("plan.json", plan("later"));
+    let document = place.run(&["orch", "submit", "plan.json", "--wait", "1", "--json"]).code(7).json();
+    assert_eq!((&document["run"], &document["state"]), (&json!("later"), &json!("queued")));
+    place.write("plan.json", plan("unwatched"));
+    place.run(&["orch", "submit", "plan.json", "--wait", "0"]).code(0).says(&["was not waited for"]);
+    place.run(&["orch", "cancel", "late"]).code(7).says(&["the request is in its inbox"]);
+    kill(stopped, Signal::SIGCONT).unwrap();
+    // Now it answers: what it has not admitted it refuses.
+    place.write("plan.json", plan("answered"));
+    place.run(&["orch", "submit", "plan.json"]).code(1).says(&["is not registered"]);
 }
 
 #[test]

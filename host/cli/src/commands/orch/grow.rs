@@ -6,12 +6,11 @@ use pangolin_core::{ids::RunId, validate::Finding};
 use pangolin_runtime::deployment::Deployment;
 use serde_json::json;
 
-use super::{ANSWER_WAIT, warn_without_daemon};
+use super::{ANSWER_WAIT, unanswered, warn_without_daemon};
 use crate::{
     args::Actor,
     context::{Context, actor},
     error::{CliResult, print_findings},
-    exit::Exit,
     files,
     printer::one_line,
 };
@@ -40,12 +39,12 @@ async fn report(
     warnings: &[Finding],
 ) -> CliResult {
     let printer = &context.printer;
-    let answer = match deployment.daemon() {
-        Some(_) => {
-            printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?
-        }
-        None => None,
+    let serving = deployment.daemon().is_some();
+    let answer = match serving {
+        true => printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?,
+        false => None,
     };
+    let answered = answer.is_some() || !serving;
     if printer.is_json() {
         let mut document = json!({ "run": run, "answered": answer.is_some() });
         if let Some(answer) = answer {
@@ -64,5 +63,5 @@ async fn report(
         printer.note(format_args!("{run}: {}", one_line(&what)));
     }
     warn_without_daemon(context, deployment, "the request waits");
-    Ok(Exit::Ok)
+    Ok(unanswered(context, deployment, answered, ANSWER_WAIT, "the request"))
 }

@@ -73,11 +73,16 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         Err(error) => return Err(error.into()),
     };
     let run = &submission.run;
-    let mut receipt = None;
+    let waited = Duration::from_secs(args.wait);
+    // Without a daemon nobody is waited for.
+    let (mut receipt, mut answered) = (None, !serving);
     if serving {
-        let wait = deployment.answer(&submission.message, Duration::from_secs(args.wait));
+        let wait = deployment.answer(&submission.message, waited);
         match printer.progress("waiting for the admission receipt", wait).await {
-            Ok(answer) => receipt = answer.and_then(|answer| answer.receipt),
+            Ok(answer) => {
+                answered = answer.is_some();
+                receipt = answer.and_then(|answer| answer.receipt);
+            }
             Err(RuntimeError::Rejected { reason, findings }) => {
                 return rejected(printer, &args.plan, &reason, &findings);
             }
@@ -100,18 +105,18 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
             document["receipt"] = receipt;
         }
         printer.json(&document)?;
-        return Ok(Exit::Ok);
+        return Ok(super::unanswered(context, &deployment, answered, waited, "the run"));
     }
     // Not before the daemon has answered: a script must not take the id of a rejected run.
     printer.line(run)?;
     print_findings(printer, &warnings);
     match receipt {
         Some(receipt) => print_receipt(printer, &receipt),
-        None if serving => printer.note("queued: the daemon has not answered yet"),
         None => super::warn_without_daemon(context, &deployment, "the run is queued"),
     }
+    let end = super::unanswered(context, &deployment, answered, waited, "the run");
     printer.hint(format_args!("pangolin orch watch {run}"));
-    Ok(Exit::Ok)
+    Ok(end)
 }
 
 /// The receipt in words: index of the admission leaf and the checkpoint that includes it.
