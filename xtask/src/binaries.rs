@@ -28,6 +28,8 @@ impl Binaries {
     pub(crate) fn pangolin<S: AsRef<OsStr>>(&self, dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = process::command(&self.pangolin, args);
         command.current_dir(dir).env("PANGOLIN_WORKER", &self.worker);
+        // Plugins are compiled at their first submission.
+        command.env("PANGOLIN_WAIT", "60");
         command
     }
 }

@@ -26,18 +26,29 @@ pub(crate) fn install(workspace: &Workspace) -> Result<Vec<String>> {
             None => npm(&prefix, package, program)?,
         }
     }
-    for (folder, package, program) in FROM_PYPI {
-        let prefix = tools.join(folder);
-        if prefix.join("bin").join(program).exists() {
-            continue;
-        }
-        if process::is_on_path("python3") {
-            pip(&prefix, &[package], program)?;
-        } else {
-            impossible.push(format!("python3 is not installed, so there is no {package}"));
-        }
+    for tool in FROM_PYPI {
+        impossible.extend(from_pypi(workspace, tool)?);
     }
     Ok(impossible)
+}
+
+/// Installs the C compiler alone. Answers why it cannot be installed here.
+pub(crate) fn install_c(workspace: &Workspace) -> Result<Option<String>> {
+    from_pypi(workspace, FROM_PYPI[1])
+}
+
+fn from_pypi(
+    workspace: &Workspace,
+    (folder, package, program): (&str, &str, &str),
+) -> Result<Option<String>> {
+    let prefix = workspace.target.join("tools").join(folder);
+    if prefix.join("bin").join(program).exists() {
+        return Ok(None);
+    }
+    if !process::is_on_path("python3") {
+        return Ok(Some(format!("python3 is not installed, so there is no {package}")));
+    }
+    pip(&prefix, &[package], program).map(|()| None)
 }
 
 fn make(prefix: &Path) -> Result<()> {

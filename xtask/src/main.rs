@@ -18,6 +18,7 @@ mod docker;
 mod emulators;
 mod example;
 mod languages;
+mod package;
 mod process;
 mod suite;
 mod wit;
@@ -38,7 +39,8 @@ cargo xtask <task>
   build                       build `pangolin` and the static worker beside it (target/debug)
   check                       format, lints and the wasm32 check of the pure crates
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
-  bench <what>                engine | dispatch | verify | size | plugins; one JSON line per figure on stdout
+  bench <what>                engine | dispatch | verify | size | plugins | lambda; one JSON line per figure on stdout
+  package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip; x86_64 or arm64
   wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
   corpus add <pkg>@<ver>...   keeps a compiled plugin per language of released contracts in tests/corpus;
                               --built uses the programs that are there
@@ -75,6 +77,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["check"] => suite::check(&workspace),
         ["test"] => suite::test(&workspace),
         ["bench", what] => bench::run(&workspace, what),
+        ["package", options @ ..] => package::run(&workspace, options),
         ["wit"] => wit::run(&workspace, &[]),
         ["wit", "--freeze", name] => wit::run(&workspace, &["--freeze", name]),
         ["corpus", "add", "--built", names @ ..] => corpus::add(&workspace, names, true),

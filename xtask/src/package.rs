@@ -1,0 +1,129 @@
+//! `cargo xtask package`: the functions of the AWS stack as archives for Lambda.
+
+mod archive;
+mod cross;
+mod git;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+
+use crate::{
+    process,
+    workspace::{Workspace, ensure_rust_targets},
+};
+use archive::Entry;
+
+/// Folder of `lambdas/` and name in the stack.
+const FUNCTIONS: [&str; 3] = ["inbox", "tick", "task-events"];
+
+/// The function that makes patches, and carries a git for it.
+const WITH_GIT: &str = "tick";
+
+/// Profile of the functions in `Cargo.toml`.
+const PROFILE: &str = "lambda";
+
+/// A processor that Lambda has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arch {
+    X86_64,
+    Arm64,
+}
+
+impl Arch {
+    /// By Lambda's name.
+    fn parse(name: &str) -> Result<Self> {
+        match name {
+            "x86_64" => Ok(Self::X86_64),
+            "arm64" => Ok(Self::Arm64),
+            _ => bail!("do not know the architecture {name:?}; there are x86_64 and arm64"),
+        }
+    }
+
+    /// That of this machine.
+    pub(crate) fn here() -> Result<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::X86_64),
+            "aarch64" => Ok(Self::Arm64),
+            other => bail!("Lambda has no {other}; say --arch x86_64 or --arch arm64"),
+        }
+    }
+
+    /// Lambda's name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The name that compilers use.
+    const fn machine(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    const fn rust_target(self) -> &'static str {
+        match self {
+            Self::X86_64 => crate::workspace::MUSL_TARGET,
+            Self::Arm64 => "aarch64-unknown-linux-musl",
+        }
+    }
+}
+
+/// An archive that was made.
+pub(crate) struct Package {
+    pub(crate) function: &'static str,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+/// `package [--arch x86_64|arm64]`: one JSON line for each archive.
+pub(crate) fn run(workspace: &Workspace, args: &[&str]) -> Result<()> {
+    let arch = match args {
+        [] => Arch::here()?,
+        ["--arch", name] => Arch::parse(name)?,
+        _ => bail!("do not know {:?}; it is: cargo xtask package [--arch x86_64|arm64]", args.join(" ")),
+    };
+    for Package { function, path, bytes } in build(workspace, arch)? {
+        println!("{}", json!({ "package": function, "arch": arch.name(), "path": path, "bytes": bytes }));
+    }
+    Ok(())
+}
+
+/// Builds the functions that there are and packs each.
+pub(crate) fn build(workspace: &Workspace, arch: Arch) -> Result<Vec<Package>> {
+    let (there, missing): (Vec<&'static str>, Vec<_>) = FUNCTIONS
+        .into_iter()
+        .partition(|function| workspace.root.join("lambdas").join(function).join("Cargo.toml").is_file());
+    for function in missing {
+        eprintln!("SKIPPED: there is no lambdas/{function}; its package is missing");
+    }
+    ensure_rust_targets(workspace, &[arch.rust_target()])?;
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--profile", PROFILE, "--target", arch.rust_target()]);
+    for function in &there {
+        cargo.args(["-p", &format!("pangolin-lambda-{function}")]);
+    }
+    if arch != Arch::here()? {
+        cross::set_up(workspace, arch, &mut cargo)?;
+    }
+    process::run(cargo.current_dir(&workspace.root))?;
+    let mut packages = Vec::new();
+    for function in there {
+        let built = workspace.target.join(arch.rust_target()).join(PROFILE);
+        let mut entries =
+            vec![Entry::program("bootstrap", built.join(format!("pangolin-lambda-{function}")))];
+        if function == WITH_GIT {
+            let git = git::build(workspace, arch).context("cannot make the static git of the tick")?;
+            entries.extend(git.entries());
+        }
+        let path = workspace.target.join("packages").join(format!("{function}-{}.zip", arch.name()));
+        let bytes = archive::write(&path, entries)?;
+        packages.push(Package { function, path, bytes });
+    }
+    Ok(packages)
+}
