@@ -103,6 +103,7 @@ fn build(items: usize) -> Result<Built, Failure> {
             secret_names: Vec::new(),
             envelope: Some(Digest::of(item.as_str().as_bytes())),
             base_commit: Some("4b825dc642cb6eb9a060e54bf8d69288fbee4904".to_owned()),
+            base_pack: None,
         })?;
         let result =
             format!("{{\"item\":\"{item}\",\"blocks\":[{{\"kind\":\"agent\",\"ok\":true}}]}}").into_bytes();

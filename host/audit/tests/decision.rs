@@ -63,7 +63,7 @@ fn every_part_of_a_view_and_of_its_history_is_covered() {
         ("attempts", |view| set(view, |item| item.attempts = 1)),
         ("depends_on", |view| set(view, |item| item.depends_on = vec![0])),
         ("verify", |view| set(view, |item| item.verify_passed = Some(false))),
-        ("outputs", |view| set(view, |item| item.output_keys = vec!["o".to_owned()])),
+        ("outputs", |view| set(view, |item| item.output_keys = vec!["o".to_owned()].into())),
         ("item attrs", |view| set(view, |item| item.attrs = BTreeMap::from([("k".into(), "v".into())]))),
         ("spec", |view| {
             set(view, |item| Arc::make_mut(&mut item.spec).hold_on_red = true);

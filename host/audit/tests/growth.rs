@@ -30,7 +30,7 @@ fn spawn(id: &str, depends_on: &[&str]) -> SpawnSpec {
     let document = json!({
         "id": id, "executor": "dispatch", "inputs": {}, "depends_on": depends_on, "resourceLocks": [],
     });
-    SpawnSpec { id: item(id), item: document.as_object().expect("object").clone(), supersedes: None }
+    SpawnSpec { id: item(id), item: document.as_object().expect("object").clone().into(), supersedes: None }
 }
 
 fn why(id: &str) -> Explanation {

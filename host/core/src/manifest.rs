@@ -29,7 +29,7 @@ pub struct DispatchManifest {
     pub dispatch: DispatchId,
     /// Configured executor.
     pub executor: String,
-    /// Backend kind: `process` or `docker`.
+    /// Backend kind: `process`, `docker` or `fargate`.
     pub backend: String,
     /// Isolation that was requested.
     pub isolation: Isolation,
@@ -70,6 +70,9 @@ pub struct DispatchManifest {
     /// Commit the workspace starts from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub base_commit: Option<String>,
+    /// Pack with that commit, when the submitter brought it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base_pack: Option<Digest>,
 }
 
 /// A registered artifact as it was resolved.

@@ -24,6 +24,9 @@ pub struct Pins {
     pub sets: Vec<ItemPins>,
     /// Position in `sets` by item id.
     pub items: BTreeMap<String, usize>,
+    /// Pack of the base commit, when the submitter brought it; only of the plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base_pack: Option<Digest>,
     /// What names mean in the run from here on: items that are added later mean the same.
     #[serde(flatten)]
     pub known: Known,

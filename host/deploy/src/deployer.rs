@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    DeployError, DeploymentDocument, Packages, Plan, Progress, Settings, key, names,
+    DeployError, DeploymentDocument, Packages, Plan, Progress, Settings, document, key, names,
     plan::Action,
     progress::Watch,
     settings::stack_name_problem,
@@ -209,7 +209,7 @@ impl Deployer {
             .collect()
             .await
             .map_err(|error| DeployError::Unexpected(format!("{doing}: {error}")))?;
-        DeploymentDocument::parse(&bytes.to_vec())
+        Ok(DeploymentDocument::parse(&bytes.to_vec())?)
     }
 
     /// The stack at a glance.
@@ -364,7 +364,7 @@ impl Deployer {
         for (name, bytes) in files {
             self.put(bucket, &format!("{}{name}", names::CONFIG_PREFIX), bytes.clone()).await?;
         }
-        let document = DeploymentDocument::of(&self.stack.name, self.aws.region(), now, &verifier)?;
+        let document = document::of(&self.stack.name, self.aws.region(), now, &verifier)?;
         self.put(bucket, names::DEPLOYMENT_KEY, document.to_bytes()).await?;
         Ok((uploaded, made))
     }
@@ -377,7 +377,7 @@ impl Deployer {
         let verifier = verifier.ok_or_else(|| {
             DeployError::Unexpected(format!("secret {name} with the signing key is gone again"))
         })?;
-        let deployment = DeploymentDocument::of(&self.stack.name, self.aws.region(), &now, &verifier)?;
+        let deployment = document::of(&self.stack.name, self.aws.region(), &now, &verifier)?;
         self.put(now.output("DataBucket")?, names::DEPLOYMENT_KEY, deployment.to_bytes()).await?;
         Ok(Applied { deployment, made_key, uploaded })
     }

@@ -52,6 +52,9 @@ pub enum DeployError {
     /// An answer that cannot be right.
     #[error("{0}")]
     Unexpected(String),
+    /// The deployment document.
+    #[error(transparent)]
+    Document(#[from] pangolin_stack::DocumentError),
     /// It takes too long.
     #[error(
         "stack {stack} is still {status} after {seconds} s; it goes on: look with `pangolin deploy status`"

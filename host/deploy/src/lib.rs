@@ -25,10 +25,12 @@ pub mod template;
 mod verify;
 
 pub use deployer::{Applied, Deployer, DestroyOptions, Destroyed, StackStatus};
-pub use document::{AnchorPlace, DeploymentDocument, SCHEMA_VERSION, Workers};
 pub use error::DeployError;
 pub use packages::{Package, Packages};
+pub use pangolin_stack::{
+    AnchorPlace, Architecture, DeploymentDocument, DocumentError, SCHEMA_VERSION, Workers,
+};
 pub use plan::{Action, Change, Plan};
 pub use progress::{Progress, Watch};
-pub use settings::{Architecture, Network, STACK_NAME_MAX, Settings};
+pub use settings::{Network, STACK_NAME_MAX, Settings};
 pub use verify::{Check, Verification};

@@ -4,30 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use pangolin_stack::Architecture;
+
 use crate::{DeployError, names};
-
-/// Processor of the functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Architecture {
-    /// Graviton: a fifth cheaper.
-    #[default]
-    #[serde(rename = "arm64")]
-    Arm64,
-    /// Intel and AMD.
-    #[serde(rename = "x86_64")]
-    X86_64,
-}
-
-impl Architecture {
-    /// The word of Lambda.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Arm64 => "arm64",
-            Self::X86_64 => "x86_64",
-        }
-    }
-}
 
 /// Subnets that exist already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

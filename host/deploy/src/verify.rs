@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    DeployError, Deployer, DeploymentDocument, Packages, Progress, key,
+    DeployError, Deployer, DeploymentDocument, Packages, Progress, document, key,
     progress::Watch,
     stack::Described,
     template::{self, ANCHOR_FLOOR_DAYS},
@@ -145,7 +145,7 @@ impl Deployer {
             Ok(found) => found,
             Err(error) => return checks.unreadable("content", &error),
         };
-        match DeploymentDocument::of(&self.stack.name, self.aws.region(), now, &found.verifier_key) {
+        match document::of(&self.stack.name, self.aws.region(), now, &found.verifier_key) {
             Ok(expected) => {
                 let same = expected == found;
                 let text = if same {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::message::Base;
 use async_trait::async_trait;
 use pangolin_core::{
     entry::RetryPolicy,
@@ -32,8 +33,9 @@ pub trait Admission: Send + Sync {
     /// Retry policy for new runs.
     fn retry(&self) -> RetryPolicy;
 
-    /// Resolves everything the plan refers to; it is the plan as the pattern amended it. All findings at once; nothing is stored but blobs.
-    async fn pin(&self, plan: &Plan) -> Result<Pinned, Vec<Finding>>;
+    /// Resolves everything the plan refers to; it is the plan as the pattern amended it. `base` is what the submitter
+    /// brought. All findings at once; nothing is stored but blobs.
+    async fn pin(&self, plan: &Plan, base: Option<&Base>) -> Result<Pinned, Vec<Finding>>;
 
     /// Resolves what added items refer to, first in what the run is pinned to; answers the blob that lists it. Pointers
     /// of findings start at the array of items.

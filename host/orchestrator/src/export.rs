@@ -7,10 +7,11 @@ use pangolin_audit::{
     chain::run_origin,
     checkpoint::Checkpoint,
     merkle,
-    note::{Note, SigningKey},
+    note::{Note, SigningKey, VerifierKey},
 };
 use pangolin_core::ids::{Digest, RunId};
 use pangolin_ports::{
+    anchor::{Anchor as OutsideAnchor, AnchorError, check_note},
     blob_store::{BlobError, BlobStore},
     run_store::{RunStore, RunStoreError},
 };
@@ -35,9 +36,20 @@ pub enum ExportError {
         /// What is wrong.
         problem: String,
     },
+    /// Its end is not signed yet, and nobody here can sign the present moment.
+    #[error(
+        "run {run} has not ended, and only the deployment itself can sign how far it is; wait for its seal"
+    )]
+    Open {
+        /// The run.
+        run: RunId,
+    },
     /// The bundle cannot be put together.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The anchor cannot be asked.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
     /// The ledger.
     #[error(transparent)]
     Store(#[from] RunStoreError),
@@ -46,15 +58,51 @@ pub enum ExportError {
     Blob(#[from] BlobError),
 }
 
+/// In whose name a bundle is made.
+#[derive(Clone, Copy)]
+pub enum Author<'k> {
+    /// The deployment: can sign checkpoints of the present moment.
+    Deployment(&'k SigningKey),
+    /// A reader who knows the deployment's public key: can only hand on what was signed.
+    Reader(&'k VerifierKey),
+}
+
+impl Author<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Deployment(key) => key.name().to_owned(),
+            Self::Reader(key) => key.name().to_owned(),
+        }
+    }
+
+    fn verifier_key(self) -> VerifierKey {
+        match self {
+            Self::Deployment(key) => key.verifier_key(),
+            Self::Reader(key) => key.clone(),
+        }
+    }
+
+    fn sign(self, run: &RunId, checkpoint: &Checkpoint) -> Result<Note, ExportError> {
+        match self {
+            Self::Deployment(key) => checkpoint
+                .sign(key)
+                .map_err(|error| ExportError::Record { run: run.clone(), problem: error.to_string() }),
+            Self::Reader(_) => Err(ExportError::Open { run: run.clone() }),
+        }
+    }
+}
+
 /// Builds the bundle of a run: canonical bytes. A run that has not ended gets checkpoints of the present moment and
-/// no anchor; the verifier calls it incomplete.
+/// no anchor; the verifier calls it incomplete. With an anchor `outside`, the bundle says what that holds of the run's
+/// seal at this moment.
 ///
 /// # Errors
 /// [`ExportError`].
 pub async fn export_bundle(
     store: &dyn RunStore,
     blobs: &dyn BlobStore,
-    key: &SigningKey,
+    author: Author<'_>,
+    outside: Option<&dyn OutsideAnchor>,
     run: &RunId,
 ) -> Result<Vec<u8>, ExportError> {
     let problem = |problem: String| ExportError::Record { run: run.clone(), problem };
@@ -78,14 +126,20 @@ pub async fn export_bundle(
         Some(seal) => Note::parse(&seal.run_checkpoint).map_err(|error| problem(error.to_string()))?,
         None => {
             let size = leaves.len() as u64;
-            Checkpoint { origin: run_origin(key.name(), run), size, root: merkle::root(&leaves) }
-                .sign(key)
-                .map_err(|error| problem(error.to_string()))?
+            let origin = run_origin(&author.name(), run);
+            author.sign(run, &Checkpoint { origin, size, root: merkle::root(&leaves) })?
         }
     };
-    let log = log_evidence(store, key, run, &summary, seal.as_ref()).await?;
-    let anchor = seal.as_ref().map(|seal| Anchor::local(seal.at));
-    Ok(builder.finish(&key.verifier_key(), &checkpoint, log, anchor)?)
+    let log = log_evidence(store, author, run, &summary, seal.as_ref()).await?;
+    let anchor = match (&seal, outside) {
+        (None, _) => None,
+        (Some(seal), None) => Some(Anchor::local(seal.at)),
+        (Some(seal), Some(outside)) => {
+            let keys = [author.verifier_key()];
+            Some(Anchor::external(check_note(outside, &seal.log_checkpoint, &keys).await?))
+        }
+    };
+    Ok(builder.finish(&author.verifier_key(), &checkpoint, log, anchor)?)
 }
 
 async fn cell<T: serde::de::DeserializeOwned>(
@@ -140,7 +194,7 @@ async fn add_object(
 
 async fn log_evidence(
     store: &dyn RunStore,
-    key: &SigningKey,
+    author: Author<'_>,
     run: &RunId,
     summary: &Summary,
     seal: Option<&SealRecord>,
@@ -157,14 +211,12 @@ async fn log_evidence(
     };
     let admit = leaf(summary.log_index)?;
     let seal_leaf = seal.map(|seal| leaf(seal.seal_index)).transpose()?;
-    let origin = key.name().to_owned();
+    let origin = author.name();
     let checkpoint = match seal {
         Some(seal) => Note::parse(&seal.log_checkpoint).map_err(|error| problem(error.to_string()))?,
         None => {
             let size = leaves.len() as u64;
-            Checkpoint { origin: origin.clone(), size, root: merkle::root(&leaves) }
-                .sign(key)
-                .map_err(|error| problem(error.to_string()))?
+            author.sign(run, &Checkpoint { origin: origin.clone(), size, root: merkle::root(&leaves) })?
         }
     };
     Ok(LogEvidence { origin, checkpoint, admit, seal: seal_leaf })

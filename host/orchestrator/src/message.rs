@@ -1,6 +1,6 @@
 //! What clients put into the inbox.
 
-use pangolin_core::ids::{ItemId, RunId};
+use pangolin_core::ids::{Digest, ItemId, RunId};
 use serde::{Deserialize, Serialize};
 
 /// Version of the message format.
@@ -16,6 +16,17 @@ pub struct Envelope {
     pub request: Request,
 }
 
+/// What the workspaces of a run start from, when the submitter brings it: a deployment without a repository of its own
+/// cannot resolve a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Id of the commit.
+    pub commit: String,
+    /// Blob with a git pack of the commit and everything that it consists of, without history.
+    pub pack: Digest,
+}
+
 /// A request to the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -29,6 +40,9 @@ pub enum Request {
         queue: Option<String>,
         /// Who submits.
         actor: String,
+        /// Where workspaces start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<Base>,
     },
     /// Cancel a run or one item.
     Cancel {

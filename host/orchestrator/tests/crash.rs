@@ -134,7 +134,12 @@ async fn the_clock_may_step_back() {
 async fn a_bad_message_stops_nobody_and_the_same_plan_is_the_same_run() {
     let mut world = world().await;
     let submit = |plan: &str| {
-        let request = Request::Submit { plan: plan.to_owned(), queue: None, actor: "human:other".to_owned() };
+        let request = Request::Submit {
+            plan: plan.to_owned(),
+            queue: None,
+            actor: "human:other".to_owned(),
+            base: None,
+        };
         serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap()
     };
     let other_plan = PLAN.replace("\"last\"", "\"final\"");

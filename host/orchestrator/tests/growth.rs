@@ -154,7 +154,7 @@ fn spawn(id: &str, deps: &[&str], supersedes: Option<&str>) -> SpawnSpec {
     let Value::Object(item) = item else { panic!("object") };
     SpawnSpec {
         id: ItemId::new(id).unwrap(),
-        item,
+        item: item.into(),
         supersedes: supersedes.map(|old| ItemId::new(old).unwrap()),
     }
 }
@@ -542,7 +542,12 @@ async fn a_failure_that_may_pass_is_tried_again_after_a_pause_while_others_go_on
         Ok(Decisions::default())
     }));
     let mut world = World::new(plan, Workers::default(), scripted.clone()).await;
-    let other = Request::Submit { plan: plan.replace("busy", "other"), queue: None, actor: "human:b".into() };
+    let other = Request::Submit {
+        plan: plan.replace("busy", "other"),
+        queue: None,
+        actor: "human:b".into(),
+        base: None,
+    };
     world.send("submit-2", other).await;
     let (store, clock, run) = (world.store.clone(), world.clock.clone(), world.run.clone());
     let other = RunId::new("other").unwrap();
@@ -673,7 +678,12 @@ async fn a_planner_that_hangs_lets_other_submissions_pass_and_keeps_the_order_of
     let mut world = World::new(plan, Workers::default(), Arc::new(scripted)).await;
     let cancel = Request::Cancel { run: world.run.clone(), item: None, actor: "human:a".into() };
     world.send("a-cancel", cancel).await;
-    let other = Request::Submit { plan: plan.replace("slow", "other"), queue: None, actor: "human:b".into() };
+    let other = Request::Submit {
+        plan: plan.replace("slow", "other"),
+        queue: None,
+        actor: "human:b".into(),
+        base: None,
+    };
     world.send("b-other", other).await;
     let (store, clock, run) = (world.store.clone(), world.clock.clone(), world.run.clone());
     let other = RunId::new("other").unwrap();

@@ -28,7 +28,7 @@ use pangolin_core::{
 use pangolin_orchestrator::{
     driver::serve,
     executor::{Executor, Job, PrepareError, Report, Reporter},
-    export::export_bundle,
+    export::{Author, export_bundle},
     keys,
     load::load_run,
     patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
@@ -62,7 +62,10 @@ async fn parts(world: &World) -> Vec<u64> {
 }
 
 async fn verified(world: &World) -> (Vec<u8>, Verified) {
-    let bundle = export_bundle(&*world.store, &*world.blobs, &world.key, &world.run).await.unwrap();
+    let bundle =
+        export_bundle(&*world.store, &*world.blobs, Author::Deployment(&world.key), None, &world.run)
+            .await
+            .unwrap();
     let report = verify_bundle(&bundle, &Trust { keys: vec![world.key.verifier_key()] });
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
     (bundle, report)
@@ -172,7 +175,7 @@ struct MapAll;
 fn spawn(id: String, needs: &BTreeMap<String, serde_json::Value>) -> SpawnSpec {
     let item = json!({"id": id, "executor": "dispatch", "inputs": {}, "depends_on": [], "resourceLocks": [], "needs": needs});
     let serde_json::Value::Object(item) = item else { panic!("object") };
-    SpawnSpec { id: ItemId::new(id).unwrap(), item, supersedes: None }
+    SpawnSpec { id: ItemId::new(id).unwrap(), item: item.into(), supersedes: None }
 }
 
 fn map_all(view: &RunView) -> Decisions {

@@ -122,7 +122,10 @@ async fn ticks_drive_a_run_to_its_seal() {
     }
     ticks.check().await;
     let after = ticks.tick().await;
-    assert_eq!(after, Ticked { commits: 0, runs: 0, running: 0, next_wakeup: None, cut_short: false });
+    assert_eq!(
+        after,
+        Ticked { commits: 0, runs: 0, running: 0, next_wakeup: None, quietest: None, cut_short: false }
+    );
 }
 
 #[tokio::test]

@@ -164,6 +164,14 @@ pub trait WorkerBackend: Send + Sync {
     /// concurrently and after a crash at any point: a worker that ran and ended counts as started.
     async fn ensure(&self, spec: &WorkerSpec) -> Result<Started, BackendError>;
 
+    /// Whether another host may have started the worker of this dispatch, so that [`Self::ensure`] would adopt it and
+    /// needs nothing in the directories. Never `false` once `ensure` has answered anywhere.
+    ///
+    /// As provided: `false`, for backends whose hosts share their disk, where a dispatch that was laid out is seen to be.
+    async fn was_started(&self, _dispatch: &DispatchId) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
     /// Resolves when the worker ended and nothing of its process tree is left. Any number of callers, repeatable.
     /// A dispatch never ensured is [`WorkerExit::Lost`].
     async fn wait(&self, dispatch: &DispatchId) -> Result<WorkerExit, BackendError>;

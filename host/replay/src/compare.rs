@@ -127,7 +127,7 @@ fn pair<'a, T: PartialEq>(before: &'a [T], after: &'a [T]) -> Option<(Option<&'a
 
 fn spec(old: &SpawnSpec, new: &SpawnSpec) -> Differs {
     let id = Some(old.id.as_str());
-    match object(&old.item, &new.item, &mut "spawned".to_owned()) {
+    match object(&old.item.to_json(), &new.item.to_json(), &mut "spawned".to_owned()) {
         Some((member, old, new)) => Differs::of(id, &member, old.as_ref(), new.as_ref()),
         None => Differs::of(id, "supersedes", old.supersedes.as_ref(), new.supersedes.as_ref()),
     }

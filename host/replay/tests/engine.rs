@@ -22,7 +22,7 @@ use pangolin_core::{
     pattern::RunView,
 };
 use pangolin_orchestrator::{
-    export::export_bundle,
+    export::{Author, export_bundle},
     patterns::{Asked, Binding, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
 };
 use pangolin_plugin_host::{
@@ -117,7 +117,10 @@ async fn world(bytes: &[u8]) -> World {
 }
 
 async fn check(world: &World) {
-    let bundle = export_bundle(&*world.store, &*world.blobs, &world.key, &world.run).await.unwrap();
+    let bundle =
+        export_bundle(&*world.store, &*world.blobs, Author::Deployment(&world.key), None, &world.run)
+            .await
+            .unwrap();
     let trust = Trust { keys: vec![world.key.verifier_key()] };
     let report = verify_bundle(&bundle, &trust);
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());

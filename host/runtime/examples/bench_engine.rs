@@ -38,10 +38,10 @@ use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     driver::{Parts, serve},
     executor::{Executor, Job, PrepareError, Report, Reporter},
-    export::export_bundle,
+    export::{Author, export_bundle},
     keys,
     leadership::Alone,
-    message::{Envelope, MESSAGE_VERSION, Request},
+    message::{Base, Envelope, MESSAGE_VERSION, Request},
     patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
 };
 use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
@@ -91,7 +91,7 @@ impl Admission for Open {
     fn retry(&self) -> RetryPolicy {
         RetryPolicy::default()
     }
-    async fn pin(&self, _plan: &Plan) -> Result<Pinned, Vec<Finding>> {
+    async fn pin(&self, _plan: &Plan, _base: Option<&Base>) -> Result<Pinned, Vec<Finding>> {
         Ok(Pinned::default())
     }
     async fn pin_added(&self, _run: &RunState, _items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
@@ -132,7 +132,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
     let inbox = Arc::new(MemoryInbox::new());
     let key = Arc::new(SigningKey::from_seed("pangolin.bench/engine", &[1; 32]).unwrap());
     let run = RunId::new(format!("{shape}-{items}")).unwrap();
-    let request = Request::Submit { plan, queue: None, actor: "app:bench".to_owned() };
+    let request = Request::Submit { plan, queue: None, actor: "app:bench".to_owned(), base: None };
     let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap();
     inbox.send(Message { name: "submit".to_owned(), bytes }).await.unwrap();
     // A daemon that serves already is what a submitter meets: the clock starts when it leads, before it has seen
@@ -175,7 +175,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
         for bytes in documents {
             blobs.put(&bytes).await.unwrap();
         }
-        let bundle = export_bundle(&*store, &*blobs, &key, &run).await.unwrap();
+        let bundle = export_bundle(&*store, &*blobs, Author::Deployment(&key), None, &run).await.unwrap();
         let report = verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()] });
         assert!(report.intact, "{}", report.to_json());
         if shape == "growth" {

@@ -145,6 +145,8 @@ pub enum BackendKind {
     Process,
     /// Docker containers.
     Docker,
+    /// Tasks on AWS Fargate; only for a stack in AWS.
+    Fargate,
 }
 
 impl BackendKind {
@@ -154,6 +156,7 @@ impl BackendKind {
         match self {
             Self::Process => "process",
             Self::Docker => "docker",
+            Self::Fargate => "fargate",
         }
     }
 }
@@ -164,11 +167,11 @@ impl BackendKind {
 pub struct ExecutorConfig {
     /// Backend.
     pub backend: BackendKind,
-    /// Required isolation; default `sandbox` for `process`, `container` for `docker`.
+    /// Required isolation; default `sandbox` for `process`, `container` for the others.
     pub isolation: Option<Isolation>,
     /// Network; default none.
     pub network: Option<Network>,
-    /// Image for `docker`.
+    /// Image for containers; for `fargate` by digest.
     pub image: Option<String>,
     /// Memory per worker in MiB.
     pub memory_mb: Option<u64>,
@@ -194,7 +197,7 @@ impl ExecutorConfig {
     pub fn isolation(&self) -> Isolation {
         self.isolation.unwrap_or(match self.backend {
             BackendKind::Process => Isolation::Sandbox,
-            BackendKind::Docker => Isolation::Container,
+            BackendKind::Docker | BackendKind::Fargate => Isolation::Container,
         })
     }
 
@@ -388,10 +391,17 @@ impl Config {
                 (BackendKind::Process, Isolation::Container) => found.push(format!(
                     "executors.{name}.isolation: a process worker cannot be a container; use backend = \"docker\""
                 )),
-                (BackendKind::Docker, Isolation::None | Isolation::Sandbox) => {
-                    found.push(format!("executors.{name}.isolation: a docker worker is always a container"));
+                (kind @ (BackendKind::Docker | BackendKind::Fargate), Isolation::None | Isolation::Sandbox) => {
+                    let kind = kind.as_str();
+                    found.push(format!("executors.{name}.isolation: a {kind} worker is always a container"));
                 }
                 _ => {}
+            }
+            if executor.backend == BackendKind::Fargate && executor.network() == Network::None {
+                found.push(format!(
+                    "executors.{name}.network: must be \"host\" for fargate, which cannot take the network from an agent \
+                     while its worker uploads"
+                ));
             }
             if executor.cpus.is_some_and(|cpus| !(cpus > 0.0 && cpus <= 1024.0)) {
                 found.push(format!("executors.{name}.cpus: must be above 0 and at most 1024"));

@@ -1,12 +1,13 @@
-//! A local deployment: what the command line works with.
+//! A deployment: what the command line works with. It lies on this machine, or in an AWS account.
 
+mod base;
 mod init;
 mod one_off;
+mod place;
 mod preview;
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use pangolin_audit::note::SigningKey;
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
     entry::RunOutcome,
@@ -19,7 +20,7 @@ use pangolin_inbox_dir::DirInbox;
 use pangolin_orchestrator::{
     admission::Admission,
     driver::{self, DriverError, Parts},
-    export::{ExportError, export_bundle},
+    export::{Author, ExportError, export_bundle},
     keys as cells,
     ledger::Summary,
     load::{LoadError, LoadedRun, load_run},
@@ -41,12 +42,16 @@ use thiserror::Error;
 
 use crate::{
     config::{BackendKind, Config, ConfigError},
-    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission, check_admissible, check_references},
+    dispatch::{
+        DispatchExecutor, DispatchParts, Patience, RuntimeAdmission, Workspaces, check_admissible,
+        check_references,
+    },
     keys::{self, KeyError},
     leadership::FileLeadership,
     patterns::ComponentPatterns,
     plugins::{Plugins, PluginsError},
     registry::{Registry, RegistryError},
+    secrets::LocalSecrets,
     status,
     views::{RunSummary, RunView},
 };
@@ -54,6 +59,9 @@ use crate::{
 pub use init::{InitOptions, InitReport, init};
 pub use one_off::DispatchRequest;
 pub use preview::Preview;
+
+use place::Watch;
+pub(crate) use place::{EngineParts, Place, Stores, holder};
 
 /// Largest blob that is loaded into memory for people and bundles.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -116,6 +124,25 @@ pub enum RuntimeError {
     /// The worker program is missing.
     #[error("the worker program is not at {0}; build it with `cargo xtask build` or set PANGOLIN_WORKER")]
     NoWorker(PathBuf),
+    /// Something that is in an AWS account was asked for as if it were on this machine.
+    #[error("{0} lies in a stack in AWS; name it with --remote <stack>")]
+    NotHere(String),
+    /// The signing key of a stack cannot be read.
+    #[error("the signing key of the stack cannot be read")]
+    Secret {
+        /// Why.
+        #[source]
+        source: Box<crate::secrets::SecretError>,
+    },
+    /// The base commit cannot be brought along.
+    #[error("cannot pack the base commit of {repo}")]
+    Base {
+        /// The repository.
+        repo: PathBuf,
+        /// Why.
+        #[source]
+        source: crate::git::GitError,
+    },
     /// The driver ended.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -179,12 +206,12 @@ pub struct Validated {
 /// A deployment that is open.
 pub struct Deployment {
     config: Arc<Config>,
-    store: Arc<SqliteRunStore>,
-    blobs: Arc<FsBlobStore>,
-    inbox: Arc<DirInbox>,
-    key: Arc<SigningKey>,
+    store: Arc<dyn RunStore>,
+    blobs: Arc<dyn BlobStore>,
+    inbox: Arc<dyn Inbox>,
     clock: Arc<dyn Clock>,
     registry: Registry,
+    place: Place,
 }
 
 impl Deployment {
@@ -197,16 +224,15 @@ impl Deployment {
         let store = Arc::new(SqliteRunStore::open(config.state.join("ledger.db"), Options::default())?);
         let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
         let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
+        let place = Place::Here { store: store.clone(), key };
+        Ok(Self::over(config, Stores { store, blobs, inbox }, place))
+    }
+
+    /// The deployment of a configuration over any stores.
+    pub(crate) fn over(config: Config, stores: Stores, place: Place) -> Self {
+        let Stores { store, blobs, inbox } = stores;
         let registry = Registry::new(config.namespace.clone(), store.clone(), blobs.clone());
-        Ok(Self {
-            config: Arc::new(config),
-            store,
-            blobs,
-            inbox,
-            key,
-            clock: Arc::new(SystemClock),
-            registry,
-        })
+        Self { config: Arc::new(config), store, blobs, inbox, clock: Arc::new(SystemClock), registry, place }
     }
 
     /// The configuration.
@@ -230,7 +256,7 @@ impl Deployment {
     /// Public key of the deployment.
     #[must_use]
     pub fn vkey(&self) -> String {
-        self.key.verifier_key().to_string()
+        self.author_key().to_string()
     }
 
     /// Milliseconds since the epoch.
@@ -239,10 +265,20 @@ impl Deployment {
         self.clock.now_ms()
     }
 
-    /// Process id of the daemon that serves this deployment, if one does.
+    /// Process id of the daemon that serves this deployment, if one does. A stack in AWS needs none:
+    /// [`Self::is_served`].
     #[must_use]
     pub fn daemon(&self) -> Option<u32> {
-        FileLeadership::new(&self.config.state).leader()
+        match &self.place {
+            Place::Here { .. } => FileLeadership::new(&self.config.state).leader(),
+            Place::Stack { .. } => None,
+        }
+    }
+
+    /// Whether somebody looks into the inbox: a daemon, or the stack's schedule.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        matches!(self.place, Place::Stack { .. }) || self.daemon().is_some()
     }
 
     fn context(&self) -> PlanContext {
@@ -341,8 +377,9 @@ impl Deployment {
     pub async fn submit(&self, plan: &[u8], options: SubmitOptions) -> Result<Submission, RuntimeError> {
         let reject = |findings| RuntimeError::Rejected { reason: "the plan is invalid".to_owned(), findings };
         let run = self.check(plan, options.queue.as_deref()).map_err(reject)?.0.id;
+        let base = self.base().await?;
         let plan = String::from_utf8_lossy(plan).into_owned();
-        let request = Request::Submit { plan, queue: options.queue, actor: options.actor };
+        let request = Request::Submit { plan, queue: options.queue, actor: options.actor, base };
         let message = self.send("submit", request).await?;
         Ok(Submission { run, message })
     }
@@ -402,7 +439,7 @@ impl Deployment {
         }
         let now = self.now();
         let line = |message: &Message| {
-            let Ok(Envelope { request: Request::Submit { plan, queue, actor }, .. }) =
+            let Ok(Envelope { request: Request::Submit { plan, queue, actor, .. }, .. }) =
                 serde_json::from_slice(&message.bytes)
             else {
                 return None;
@@ -561,7 +598,10 @@ impl Deployment {
     /// # Errors
     /// [`RuntimeError::Store`] when changes cannot be watched.
     pub async fn changed(&self) -> Result<(), RuntimeError> {
-        Ok(self.store.changed().await?)
+        match &self.place {
+            Place::Here { store, .. } => Ok(store.changed().await?),
+            Place::Stack { .. } => Watch::Pause.changed().await,
+        }
     }
 
     /// A blob's verified bytes.
@@ -614,7 +654,7 @@ impl Deployment {
         if path.is_file() { Ok(path) } else { Err(RuntimeError::NoWorker(path)) }
     }
 
-    /// One backend per executor; executors of the same kind share it.
+    /// One backend per executor of this machine; executors of the same kind share it.
     pub(crate) async fn backends(&self) -> Result<BTreeMap<String, Arc<dyn WorkerBackend>>, RuntimeError> {
         let worker = Self::worker_program()?;
         let mut process: Option<Arc<dyn WorkerBackend>> = None;
@@ -640,6 +680,9 @@ impl Deployment {
                         docker.insert(Arc::new(opened.map_err(failed)?)).clone()
                     }
                 },
+                BackendKind::Fargate => {
+                    return Err(RuntimeError::NotHere(format!("executor {name:?} is fargate, so it")));
+                }
             };
             backends.insert(name.clone(), backend);
         }
@@ -655,8 +698,45 @@ impl Deployment {
         on_lead: impl Fn() + Send + Sync + 'static,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), RuntimeError> {
-        let backends = self.backends().await?;
+        let Place::Here { key, .. } = &self.place else {
+            return Err(RuntimeError::NotHere("the deployment".to_owned()));
+        };
         let plugins = Plugins::open_for_serving(&self.config)?;
+        let engine = EngineParts {
+            key: key.clone(),
+            plugins,
+            backends: self.backends().await?,
+            secrets: Arc::new(LocalSecrets { dir: self.secret_dir() }),
+            workspaces: match &self.config.workspace.repo {
+                Some(repo) => Workspaces::Repository(repo.clone()),
+                None => Workspaces::Empty,
+            },
+            patience: Patience::UntilTheEnd,
+            leadership: Arc::new(FileLeadership::new(&self.config.state)),
+            holder: holder()?,
+            on_lead: Box::new(on_lead),
+        };
+        let (parts, _) = self.parts(engine)?;
+        driver::serve(parts, shutdown).await?;
+        Ok(())
+    }
+
+    /// What the driver works with.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Patterns`].
+    pub(crate) fn parts(&self, engine: EngineParts) -> Result<(Parts, DispatchExecutor), RuntimeError> {
+        let EngineParts {
+            key,
+            plugins,
+            backends,
+            secrets,
+            workspaces,
+            patience,
+            leadership,
+            holder,
+            on_lead,
+        } = engine;
         let problems = crate::patterns::problems(&self.config, &plugins);
         if !problems.is_empty() {
             return Err(RuntimeError::Patterns(problems));
@@ -669,6 +749,7 @@ impl Deployment {
             plugins: plugins.clone(),
             backends: backends.clone(),
             context: Arc::new(self.context()),
+            workspaces: workspaces.clone(),
         });
         let executor = DispatchExecutor::new(DispatchParts {
             config: self.config.clone(),
@@ -677,29 +758,26 @@ impl Deployment {
             plugins,
             clock: self.clock.clone(),
             backends,
-            secret_dir: self.secret_dir(),
+            secrets,
+            workspaces,
+            result_keys: key.results.clone(),
+            patience,
         });
-        let mut nonce = [0u8; 8];
-        getrandom::fill(&mut nonce).map_err(|error| RuntimeError::Io {
-            path: "/dev/urandom".into(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
         let parts = Parts {
             store: self.store.clone(),
             blobs: self.blobs.clone(),
             inbox: self.inbox.clone(),
             clock: self.clock.clone(),
-            key: self.key.clone(),
-            leadership: Arc::new(FileLeadership::new(&self.config.state)),
-            executor: Arc::new(executor),
+            key: key.signing,
+            leadership,
+            executor: Arc::new(executor.clone()),
             admission,
             patterns: Arc::new(patterns),
             queues: self.queue_policies(),
-            holder: format!("{}-{}", std::process::id(), keys::hex(&nonce)),
-            on_lead: Box::new(on_lead),
+            holder,
+            on_lead,
         };
-        driver::serve(parts, shutdown).await?;
-        Ok(())
+        Ok((parts, executor))
     }
 
     /// The evidence bundle of a run: canonical bytes, the same that `pangolin verify` reads. For a run that has not
@@ -709,7 +787,16 @@ impl Deployment {
     /// [`RuntimeError`] when the ledger lacks something that only it can know.
     pub async fn bundle(&self, run: &RunId) -> Result<Vec<u8>, RuntimeError> {
         self.summary(run).await?;
-        Ok(export_bundle(&*self.store, &*self.blobs, &self.key, run).await?)
+        let (store, blobs) = (&*self.store, &*self.blobs);
+        let bundle = match &self.place {
+            Place::Here { key, .. } => {
+                export_bundle(store, blobs, Author::Deployment(&key.signing), None, run).await
+            }
+            Place::Stack { key, anchor, .. } => {
+                export_bundle(store, blobs, Author::Reader(key), Some(&**anchor), run).await
+            }
+        };
+        Ok(bundle?)
     }
 
     /// Whether a run has ended, and how.
@@ -725,7 +812,10 @@ impl Deployment {
     /// # Errors
     /// [`RuntimeError::Store`].
     pub async fn check_ledger(&self) -> Result<Vec<String>, RuntimeError> {
-        Ok(self.store.check().await?)
+        match &self.place {
+            Place::Here { store, .. } => Ok(store.check().await?),
+            Place::Stack { .. } => Err(RuntimeError::NotHere("the ledger".to_owned())),
+        }
     }
 }
 

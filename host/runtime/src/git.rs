@@ -176,14 +176,96 @@ pub fn resolve_commit(repo: &Path, revision: &str) -> Result<String, GitError> {
 /// # Errors
 /// [`GitError`].
 pub fn private_checkout(repo: &Path, commit: &str, to: &Path) -> Result<(), GitError> {
-    std::fs::create_dir_all(to).map_err(|source| GitError::Io { path: to.to_owned(), source })?;
-    Git::new(to).args(["init", "--quiet", "--template=", "--initial-branch=work"]).run()?;
+    init(to)?;
     let repo = std::path::absolute(repo).map_err(|source| GitError::Io { path: repo.to_owned(), source })?;
     Git::new(to)
         .args(["fetch", "--quiet", "--no-tags", "--depth=1", "--no-write-fetch-head"])
         .arg(format!("file://{}", repo.display()))
         .arg(commit)
         .run()?;
-    Git::new(to).args(["checkout", "--quiet", "--detach", "--force"]).arg(commit).run()?;
-    Ok(())
+    check_out(to, commit)
+}
+
+fn init(to: &Path) -> Result<(), GitError> {
+    std::fs::create_dir_all(to).map_err(|source| GitError::Io { path: to.to_owned(), source })?;
+    Git::new(to).args(["init", "--quiet", "--template=", "--initial-branch=work"]).run().map(drop)
+}
+
+fn check_out(dir: &Path, commit: &str) -> Result<(), GitError> {
+    Git::new(dir).args(["checkout", "--quiet", "--detach", "--force"]).arg(commit).run().map(drop)
+}
+
+/// Writes a pack with `commit` and everything that it consists of, but no history, into the directory `to`; answers the
+/// file.
+///
+/// # Errors
+/// [`GitError`].
+pub fn pack(repo: &Path, commit: &str, to: &Path) -> Result<PathBuf, GitError> {
+    let to = std::path::absolute(to).map_err(|source| GitError::Io { path: to.to_owned(), source })?;
+    let objects = Git::new(repo).args(["rev-list", "--objects", "--max-count=1"]).arg(commit).run()?;
+    let stem = to.join("base");
+    let name = Git::new(repo).args(["pack-objects", "-q"]).arg(&stem).run_with(&objects)?;
+    Ok(to.join(format!("base-{}.pack", String::from_utf8_lossy(&name).trim())))
+}
+
+/// Like [`private_checkout`] from a file that [`pack`] wrote. Every object is hashed on the way, so what is checked out is
+/// `commit`, whoever made the pack.
+///
+/// # Errors
+/// [`GitError`]; a pack without the commit is refused.
+pub fn private_checkout_of_pack(pack: &Path, commit: &str, to: &Path) -> Result<(), GitError> {
+    init(to)?;
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| GitError::Io { path, source }
+    };
+    let inside = to.join(".git/objects/pack/pack-base.pack");
+    let shallow = to.join(".git/shallow");
+    std::fs::copy(pack, &inside).map_err(io(&inside))?;
+    Git::new(to).arg("index-pack").arg(&inside).run()?;
+    std::fs::write(&shallow, format!("{commit}\n")).map_err(io(&shallow))?;
+    check_out(to, commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_gives_the_commit_without_history_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path().join("repo");
+        std::fs::create_dir_all(repo.join("sub")).unwrap();
+        let git = || {
+            let git = Git::new(&repo).args(["-c", "user.name=t", "-c", "user.email=t@example.invalid"]);
+            git.env("GIT_AUTHOR_DATE", "2026-01-01T00:00:00Z")
+                .env("GIT_COMMITTER_DATE", "2026-01-01T00:00:00Z")
+        };
+        git().args(["init", "--quiet"]).run().unwrap();
+        for text in ["first", "second"] {
+            std::fs::write(repo.join("sub/file"), text).unwrap();
+            git().args(["add", "."]).run().unwrap();
+            git().args(["commit", "--quiet", "-m", text]).run().unwrap();
+        }
+        let (first, second) =
+            (resolve_commit(&repo, "HEAD~1").unwrap(), resolve_commit(&repo, "HEAD").unwrap());
+        let packed = pack(&repo, &second, dir.path()).unwrap();
+
+        let out = dir.path().join("out");
+        private_checkout_of_pack(&packed, &second, &out).unwrap();
+        assert_eq!(std::fs::read_to_string(out.join("sub/file")).unwrap(), "second");
+        let count = Git::new(&out).args(["rev-list", "--count", "HEAD"]).line().unwrap();
+        assert_eq!((count.as_str(), resolve_commit(&out, "HEAD").unwrap()), ("1", second));
+        assert!(resolve_commit(&out, &first).is_err(), "history came along");
+
+        // Another commit than the one in the pack, and a pack that was changed on its way.
+        private_checkout_of_pack(&packed, &first, &dir.path().join("other")).unwrap_err();
+        let mut bytes = std::fs::read(&packed).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let broken = dir.path().join("broken.pack");
+        std::fs::write(&broken, bytes).unwrap();
+        let second = resolve_commit(&repo, "HEAD").unwrap();
+        private_checkout_of_pack(&broken, &second, &dir.path().join("broken")).unwrap_err();
+    }
 }

@@ -12,6 +12,8 @@ use pangolin_audit::note::{NoteError, SigningKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::dispatch::ResultKeys;
+
 /// Largest key file in bytes.
 const KEY_BYTES_MAX: u64 = 64 << 10;
 
@@ -56,6 +58,21 @@ pub enum KeyError {
     Name(#[source] NoteError),
 }
 
+/// The key of a deployment and what is derived from it.
+#[derive(Clone)]
+pub struct DeploymentKey {
+    /// Signs the deployment log.
+    pub signing: Arc<SigningKey>,
+    /// Keys of dispatches.
+    pub results: ResultKeys,
+}
+
+impl std::fmt::Debug for DeploymentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DeploymentKey({})", self.signing.verifier_key())
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFile {
@@ -73,7 +90,7 @@ fn path(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`KeyError::Exists`] when there is one.
-pub fn create(state: &Path, namespace: &str) -> Result<SigningKey, KeyError> {
+pub fn create(state: &Path, namespace: &str) -> Result<DeploymentKey, KeyError> {
     let path = path(state);
     let io = |source| KeyError::Io { path: path.clone(), source };
     let mut random = [0u8; 40];
@@ -93,7 +110,7 @@ pub fn create(state: &Path, namespace: &str) -> Result<SigningKey, KeyError> {
     out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(io)?;
     let key = open(&path, &file)?;
     let public = state.join("keys/deployment.vkey");
-    fs::write(&public, format!("{}\n", key.verifier_key()))
+    fs::write(&public, format!("{}\n", key.signing.verifier_key()))
         .map_err(|source| KeyError::Io { path: public, source })?;
     Ok(key)
 }
@@ -102,7 +119,7 @@ pub fn create(state: &Path, namespace: &str) -> Result<SigningKey, KeyError> {
 ///
 /// # Errors
 /// [`KeyError`]; a key that others can read is refused.
-pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
+pub fn load(state: &Path) -> Result<DeploymentKey, KeyError> {
     let path = path(state);
     let io = |source| KeyError::Io { path: path.clone(), source };
     let meta = match fs::metadata(&path) {
@@ -114,9 +131,17 @@ pub fn load(state: &Path) -> Result<Arc<SigningKey>, KeyError> {
         return Err(KeyError::Exposed { path, mode });
     }
     let text = pangolin_plugin_authority::read_regular_text(&path, KEY_BYTES_MAX).map_err(io)?;
-    let file: KeyFile = serde_json::from_str(&text)
-        .map_err(|error| KeyError::Malformed { path: path.clone(), problem: place(&error) })?;
-    open(&path, &file).map(Arc::new)
+    parse(&path, &text)
+}
+
+/// Reads a key from the text of a key file. `path` is for messages.
+///
+/// # Errors
+/// [`KeyError::Malformed`], [`KeyError::Name`].
+pub fn parse(path: &Path, text: &str) -> Result<DeploymentKey, KeyError> {
+    let file: KeyFile = serde_json::from_str(text)
+        .map_err(|error| KeyError::Malformed { path: path.to_owned(), problem: place(&error) })?;
+    open(path, &file)
 }
 
 /// Where the JSON is wrong. serde's own words may repeat a value, and the value may be the seed.
@@ -143,11 +168,12 @@ fn decode(seed: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn open(path: &Path, file: &KeyFile) -> Result<SigningKey, KeyError> {
+fn open(path: &Path, file: &KeyFile) -> Result<DeploymentKey, KeyError> {
     let malformed =
         || KeyError::Malformed { path: path.to_owned(), problem: "seed is not 64 hex digits".to_owned() };
     let seed = decode(&file.seed).ok_or_else(malformed)?;
-    SigningKey::from_seed(&file.name, &seed).map_err(KeyError::Name)
+    let signing = SigningKey::from_seed(&file.name, &seed).map_err(KeyError::Name)?;
+    Ok(DeploymentKey { signing: Arc::new(signing), results: ResultKeys::of_deployment(&seed) })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -156,6 +182,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pangolin_core::ids::DispatchId;
+
     use super::*;
 
     #[test]
@@ -163,7 +191,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(load(dir.path()), Err(KeyError::Missing(_))));
         let made = create(dir.path(), "n").unwrap();
-        assert_eq!(load(dir.path()).unwrap().verifier_key().to_string(), made.verifier_key().to_string());
+        let loaded = load(dir.path()).unwrap();
+        assert_eq!(loaded.signing.verifier_key().to_string(), made.signing.verifier_key().to_string());
+        let dispatch = DispatchId::new("d-1").unwrap();
+        assert_eq!(loaded.results.of(&dispatch), made.results.of(&dispatch));
         assert!(matches!(create(dir.path(), "n"), Err(KeyError::Exists(_))));
         let file = path(dir.path());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);

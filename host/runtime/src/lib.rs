@@ -5,6 +5,8 @@
 //!
 //! Deliberately not here: argument parsing, printing, exit codes (`pangolin-cli`).
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod config;
 pub mod deployment;
 pub mod dispatch;

@@ -22,8 +22,8 @@ use std::{
 use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{Kind, Lock, OperatorPolicy};
 use pangolin_plugin_host::{
-    AdapterComponent, Allocation, CacheKey, Failure, HostOptions, Limits, PatternComponent, PluginError,
-    PluginHost,
+    AdapterComponent, Allocation, CacheKey, Compiler, Failure, HostOptions, Limits, PatternComponent,
+    PluginError, PluginHost,
 };
 
 use crate::config::Config;
@@ -74,7 +74,7 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError::Host`].
     pub fn open(config: &Config) -> Result<Arc<Self>, PluginsError> {
-        Self::with_allocation(config, Allocation::OnDemand)
+        Self::with(config, Allocation::OnDemand, Compiler::default())
     }
 
     /// Like [`Self::open`] for a daemon: memory of calls comes from a pool, unless the queues want more of it than there
@@ -86,12 +86,21 @@ impl Plugins {
         if let Some(why) = memory::without_pool(config) {
             tracing::warn!("{why}");
         }
-        Self::with_allocation(config, memory::of_daemon(config))
+        Self::with(config, memory::of_daemon(config), Compiler::default())
     }
 
-    fn with_allocation(config: &Config, allocation: Allocation) -> Result<Arc<Self>, PluginsError> {
+    /// Without a compiler: what was not compiled ahead of time does not run.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[cfg(feature = "aws")]
+    pub fn open_compiled(config: &Config) -> Result<Arc<Self>, PluginsError> {
+        Self::with(config, Allocation::OnDemand, Compiler::Never)
+    }
+
+    fn with(config: &Config, allocation: Allocation, compiler: Compiler) -> Result<Arc<Self>, PluginsError> {
         Ok(Arc::new(Self {
-            host: open_host(&config.state, allocation)?,
+            host: open_host(&config.state, allocation, compiler)?,
             config: Arc::new(config.clone()),
             checked: resolve::Checked::default(),
             adapters: Mutex::default(),
@@ -192,12 +201,12 @@ impl Plugins {
     }
 }
 
-fn open_host(state: &Path, allocation: Allocation) -> Result<PluginHost, PluginsError> {
+fn open_host(state: &Path, allocation: Allocation, compiler: Compiler) -> Result<PluginHost, PluginsError> {
     let host = |failure| PluginsError::Host(Box::new(failure));
     let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(host)?;
     let cap = OperatorPolicy::load()?.component_bytes_max;
     let component_bytes_max = usize::try_from(cap).unwrap_or(usize::MAX);
-    let options = HostOptions { allocation, component_bytes_max, ..HostOptions::default() };
+    let options = HostOptions { allocation, compiler, component_bytes_max };
     PluginHost::with_options(&state.join("cache/plugins"), key, options).map_err(host)
 }
 

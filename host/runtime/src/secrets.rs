@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use async_trait::async_trait;
 use pangolin_core::ids::RunId;
 use pangolin_plugin_authority::read_regular;
 use thiserror::Error;
@@ -19,7 +20,7 @@ pub enum SecretError {
     /// Not one of the known forms.
     #[error(
         "the text (not shown, it may be the secret itself) is not a secret reference; expected env://NAME, \
-         file:///absolute/path or local-secret://name"
+         file:///absolute/path, local-secret://name or aws-secret://name"
     )]
     BadReference,
     /// The variable is not set in the daemon's environment.
@@ -42,6 +43,25 @@ pub enum SecretError {
         /// Its mode.
         mode: u32,
     },
+    /// This deployment has no such store.
+    #[error("{reference} cannot be used here: {hint}")]
+    Elsewhere {
+        /// The reference.
+        reference: String,
+        /// What to use instead.
+        hint: &'static str,
+    },
+    /// The store does not know it or did not give it away.
+    #[error("secret {name} cannot be read from its store")]
+    Store {
+        /// Its full name there.
+        name: String,
+        /// Asking again may help.
+        passing: bool,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Larger than [`SECRET_BYTES_MAX`] or not UTF-8.
     #[error("secret {0} is larger than 64 KiB or not UTF-8 text")]
     BadValue(String),
@@ -56,10 +76,46 @@ pub enum SecretRef {
     File(PathBuf),
     /// A file in the deployment's secret directory.
     Local(String),
+    /// A secret of the stack in AWS Secrets Manager, below the stack's prefix.
+    Aws(String),
+}
+
+/// Where the values behind references are.
+#[async_trait]
+pub trait Secrets: Send + Sync {
+    /// The value.
+    ///
+    /// # Errors
+    /// [`SecretError`] names the reference, never the value.
+    async fn value(&self, reference: &SecretRef) -> Result<String, SecretError>;
+}
+
+/// Environment, files and the directory of a local deployment.
+#[derive(Debug, Clone)]
+pub struct LocalSecrets {
+    /// Directory behind `local-secret://`.
+    pub dir: PathBuf,
+}
+
+#[async_trait]
+impl Secrets for LocalSecrets {
+    async fn value(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        match reference {
+            SecretRef::Variable(name) => {
+                std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))
+            }
+            SecretRef::File(path) => read_private(path),
+            SecretRef::Local(name) => read_private(&self.dir.join(name)),
+            SecretRef::Aws(name) => Err(SecretError::Elsewhere {
+                reference: format!("aws-secret://{name}"),
+                hint: "a daemon of this machine reads env://, file:// and local-secret:// only",
+            }),
+        }
+    }
 }
 
 impl SecretRef {
-    /// Parses `env://NAME`, `file:///path` or `local-secret://name`.
+    /// Parses `env://NAME`, `file:///path`, `local-secret://name` or `aws-secret://name`.
     ///
     /// # Errors
     /// [`SecretError::BadReference`].
@@ -71,24 +127,17 @@ impl SecretRef {
         if let Some(path) = text.strip_prefix("file://") {
             return if path.starts_with('/') { Ok(Self::File(path.into())) } else { Err(bad()) };
         }
-        let name = text.strip_prefix("local-secret://").ok_or_else(bad)?;
+        let (store, name): (fn(String) -> Self, _) = match text.split_once("://") {
+            Some(("local-secret", name)) => (Self::Local, name),
+            Some(("aws-secret", name)) => (Self::Aws, name),
+            _ => return Err(bad()),
+        };
         RunId::new(name).map_err(|_| bad())?;
-        Ok(Self::Local(name.to_owned()))
-    }
-
-    /// The value, with one trailing newline removed from files.
-    ///
-    /// # Errors
-    /// [`SecretError`] names the reference, never the value.
-    pub fn resolve(&self, secret_dir: &Path) -> Result<String, SecretError> {
-        match self {
-            Self::Variable(name) => std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone())),
-            Self::File(path) => read_private(path),
-            Self::Local(name) => read_private(&secret_dir.join(name)),
-        }
+        Ok(store(name.to_owned()))
     }
 }
 
+/// The text of a private file, without one trailing newline.
 fn read_private(path: &Path) -> Result<String, SecretError> {
     let read = |source| SecretError::Read { path: path.to_owned(), source };
     let meta = std::fs::metadata(path).map_err(read)?;
@@ -174,16 +223,20 @@ pub fn looks_like_credential(text: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn references_are_checked_and_values_must_be_private() {
+    #[tokio::test]
+    async fn references_are_checked_and_values_must_be_private() {
         assert!(SecretRef::parse("env://1X").is_err());
         assert!(SecretRef::parse("local-secret://../x").is_err());
         assert!(SecretRef::parse("vault://x").is_err());
         let dir = tempfile::tempdir().unwrap();
         let reference = store_local(dir.path(), "token", "s3cret\n").unwrap();
-        assert_eq!(SecretRef::parse(&reference).unwrap().resolve(dir.path()).unwrap(), "s3cret");
+        let secrets = LocalSecrets { dir: dir.path().to_owned() };
+        let reference = SecretRef::parse(&reference).unwrap();
+        assert_eq!(secrets.value(&reference).await.unwrap(), "s3cret");
+        let elsewhere = secrets.value(&SecretRef::parse("aws-secret://token").unwrap()).await.unwrap_err();
+        assert!(matches!(elsewhere, SecretError::Elsewhere { .. }));
         std::fs::set_permissions(dir.path().join("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = SecretRef::parse(&reference).unwrap().resolve(dir.path()).unwrap_err();
+        let error = secrets.value(&reference).await.unwrap_err();
         assert!(matches!(error, SecretError::Exposed { mode: 0o644, .. }));
     }
 

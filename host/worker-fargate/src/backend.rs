@@ -268,6 +268,14 @@ impl FargateBackend {
         self.record(dispatch, TASK).await
     }
 
+    /// Whether there is, was, or shall be no task.
+    async fn is_started(&self, dispatch: &DispatchId) -> Result<bool, BackendError> {
+        Ok(self.record::<Completion>(dispatch, COMPLETION).await?.is_some()
+            || self.record::<Verdict>(dispatch, VERDICT).await?.is_some()
+            || self.task(dispatch).await?.is_some()
+            || self.record::<Stop>(dispatch, STOP).await?.is_some())
+    }
+
     /// Starts the task unless there is, was, or shall be none. Call with the dispatch's lock held. `true` when this call
     /// started it.
     async fn start_once(
@@ -276,12 +284,7 @@ impl FargateBackend {
         ready: (String, TaskSize, Duration),
     ) -> Result<bool, BackendError> {
         let dispatch = &spec.dispatch;
-        let ended = self.record::<Completion>(dispatch, COMPLETION).await?.is_some()
-            || self.record::<Verdict>(dispatch, VERDICT).await?.is_some();
-        if ended
-            || self.task(dispatch).await?.is_some()
-            || self.record::<Stop>(dispatch, STOP).await?.is_some()
-        {
+        if self.is_started(dispatch).await? {
             return Ok(false);
         }
         let (image, size, life) = ready;
@@ -574,6 +577,11 @@ impl WorkerBackend for FargateBackend {
         held(&self.result_dirs).insert(spec.dispatch.clone(), spec.result_dir.clone());
         let started = self.start_once(spec, ready).await?;
         Ok(Started { isolation: memo.isolation, adopted: !started })
+    }
+
+    async fn was_started(&self, dispatch: &DispatchId) -> Result<bool, BackendError> {
+        let _one = self.lock(dispatch).await;
+        self.is_started(dispatch).await
     }
 
     async fn wait(&self, dispatch: &DispatchId) -> Result<WorkerExit, BackendError> {

@@ -310,6 +310,7 @@ impl Run {
             secret_names: Vec::new(),
             envelope: None,
             base_commit: None,
+            base_pack: None,
         }
     }
 

@@ -31,9 +31,15 @@ use crate::{
     keys,
     ledger::Summary,
     load::{LoadError, load_run},
-    message::{Answer, Envelope, MESSAGE_VERSION, Request},
+    message::{Answer, Base, Envelope, MESSAGE_VERSION, Request},
     patterns::{Asked, Binding, StepAnswer, StepFailure},
 };
+
+/// Who submits, and what workspaces shall start from.
+struct Submitter {
+    actor: String,
+    base: Option<Base>,
+}
 
 /// A submission whose pattern was asked about the plan.
 pub(super) enum Planning {
@@ -120,8 +126,8 @@ impl Driver<'_> {
         now: i64,
     ) -> Result<Option<Disposition>, DriverError> {
         Ok(Some(match request {
-            Request::Submit { plan, queue, actor } => {
-                return self.submit(message, &plan, queue, actor, now).await;
+            Request::Submit { plan, queue, actor, base } => {
+                return self.submit(message, &plan, queue, Submitter { actor, base }, now).await;
             }
             Request::Cancel { run, item, actor } => {
                 let body = match item {
@@ -252,7 +258,7 @@ impl Driver<'_> {
         message: &str,
         text: &str,
         queue: Option<String>,
-        actor: String,
+        by: Submitter,
         now: i64,
     ) -> Result<Option<Disposition>, DriverError> {
         let mut context = self.parts.admission.context();
@@ -323,7 +329,7 @@ impl Driver<'_> {
                 }
             }
         }
-        self.admit(&run, digest, amended, planned, actor, now).await.map(Some)
+        self.admit(&run, digest, amended, planned, by, now).await.map(Some)
     }
 
     async fn admit(
@@ -332,11 +338,12 @@ impl Driver<'_> {
         digest: Digest,
         amended: Amended,
         planned: Option<Box<Planned>>,
-        actor: String,
+        by: Submitter,
         now: i64,
     ) -> Result<Disposition, DriverError> {
+        let Submitter { actor, base } = by;
         let Amended { plan, graph, decisions } = amended;
-        let pinned = match self.parts.admission.pin(&plan).await {
+        let pinned = match self.parts.admission.pin(&plan, base.as_ref()).await {
             Ok(pinned) => pinned,
             Err(findings) => return Ok(rejected("the plan cannot be admitted", &findings)),
         };

@@ -1,6 +1,7 @@
 //! One look: the same loop as a daemon's, which ends as soon as nothing more can be done now.
 
 use async_trait::async_trait;
+use pangolin_core::state::RunState;
 
 use super::{Driver, DriverError, Parts};
 
@@ -23,6 +24,8 @@ pub struct Ticked {
     pub running: usize,
     /// Something has to be done at this time (milliseconds since the epoch) even if nothing arrives until then.
     pub next_wakeup: Option<i64>,
+    /// When the run that has waited longest had its last entry, in milliseconds since the epoch. `None` without runs.
+    pub quietest: Option<i64>,
     /// There was more to do when the budget was spent: look again at once.
     pub cut_short: bool,
 }
@@ -75,6 +78,7 @@ impl<'p> Ticker<'p> {
             runs: driver.summaries.len(),
             running: driver.scheduler.runs().map(|run| run.running_count() as usize).sum(),
             next_wakeup: driver.next_wakeup(),
+            quietest: driver.scheduler.runs().map(RunState::last_at).min(),
             cut_short: !ended,
         };
         self.warm = ended.then_some(driver);

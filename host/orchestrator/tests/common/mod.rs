@@ -28,11 +28,11 @@ use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     driver::{Parts, serve},
     executor::{Executor, Job, PrepareError, Report, Reporter},
-    export::export_bundle,
+    export::{Author, export_bundle},
     keys,
     leadership::Alone,
     ledger::Summary,
-    message::{Envelope, MESSAGE_VERSION, Request},
+    message::{Base, Envelope, MESSAGE_VERSION, Request},
     patterns::Patterns,
 };
 use pangolin_ports::{
@@ -197,7 +197,7 @@ impl Admission for Open {
     fn retry(&self) -> RetryPolicy {
         RetryPolicy { max_attempts: 2, base_ms: 0, cap_ms: 0, timeout_ms: 60_000 }
     }
-    async fn pin(&self, _plan: &Plan) -> Result<Pinned, Vec<Finding>> {
+    async fn pin(&self, _plan: &Plan, _base: Option<&Base>) -> Result<Pinned, Vec<Finding>> {
         Ok(Pinned::default())
     }
     async fn pin_added(&self, _run: &RunState, _items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
@@ -236,7 +236,12 @@ impl World {
         for name in ["scripted", "builtin", "newer"] {
             world.blobs.put(name.as_bytes()).await.unwrap();
         }
-        let request = Request::Submit { plan: plan.to_owned(), queue: None, actor: "human:test".to_owned() };
+        let request = Request::Submit {
+            plan: plan.to_owned(),
+            queue: None,
+            actor: "human:test".to_owned(),
+            base: None,
+        };
         world.send("submit-1", request).await;
         world
     }
@@ -296,7 +301,10 @@ impl World {
 
     pub(crate) async fn bundle_is_intact(&self, context: &str) {
         assert!(self.is_sealed(&self.run).await, "{context}");
-        let bundle = export_bundle(&*self.store, &*self.blobs, &self.key, &self.run).await.unwrap();
+        let bundle =
+            export_bundle(&*self.store, &*self.blobs, Author::Deployment(&self.key), None, &self.run)
+                .await
+                .unwrap();
         let report = verify_bundle(&bundle, &Trust { keys: vec![self.key.verifier_key()] });
         assert_eq!(report.verdict, Verdict::Intact, "{context}: {report:?}");
     }

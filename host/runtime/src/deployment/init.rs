@@ -1,9 +1,6 @@
 //! Setting up a deployment.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::ids::RunId;
@@ -60,7 +57,7 @@ pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeErro
         Ok(key) => {
             files.push(config.state.join("keys/deployment.key"));
             files.push(config.state.join("keys/deployment.vkey"));
-            Arc::new(key)
+            key
         }
         Err(KeyError::Exists(_)) => keys::load(&config.state)?,
         Err(other) => return Err(other.into()),
@@ -78,7 +75,7 @@ pub fn init(dir: &Path, options: &InitOptions) -> Result<InitReport, RuntimeErro
     }
     FsBlobStore::open(config.state.join("blobs"))?;
     DirInbox::open(config.state.join("inbox"))?;
-    Ok(InitReport { files, namespace: config.namespace, vkey: key.verifier_key().to_string() })
+    Ok(InitReport { files, namespace: config.namespace, vkey: key.signing.verifier_key().to_string() })
 }
 
 const CONFIG_TEMPLATE: &str = r#"# Configuration of a Pangolin deployment. Unknown keys are errors. Paths start at this file.

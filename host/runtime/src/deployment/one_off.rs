@@ -89,7 +89,7 @@ impl Deployment {
 
     async fn wait_for(&self, submission: &Submission) -> Result<(), RuntimeError> {
         while self.answer(&submission.message, Duration::from_secs(3600)).await?.is_none() {}
-        let mut watch = self.store.watch()?;
+        let mut watch = self.watch()?;
         while self.summary(&submission.run).await?.outcome.is_none() {
             watch.changed().await?;
         }

@@ -9,13 +9,31 @@ use pangolin_envelope::{
     result::WorkerResult,
 };
 use pangolin_orchestrator::causes::causes;
+#[cfg(feature = "compile")]
 use pangolin_plugin_host::BlockCode;
 use pangolin_ports::blob_store::BlobStore;
 
 use super::prepare::blob_file;
 use crate::plugins::{Plugins, ResolvedPlugin};
 
+/// Native code of a block; there is none without a compiler.
+#[cfg(not(feature = "compile"))]
+struct BlockCode {
+    contract: String,
+    engine: String,
+    code: Vec<u8>,
+}
+
+/// Where nothing can be compiled, no code for workers can be made either.
+#[cfg(not(feature = "compile"))]
+async fn compile(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
+    let message =
+        "blocks that are plugins cannot run in a stack in AWS yet; run the item on a machine of your own";
+    Err(Unstaged::Refused(format!("block plugin {:?}: {message}", plugin.id)))
+}
+
 /// Compiles off the async threads; from the cache after the first time.
+#[cfg(feature = "compile")]
 async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
     let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
     let compiled = tokio::task::spawn_blocking(move || host.block_code(&bytes)).await;

@@ -1,7 +1,11 @@
 //! From what a worker left behind to evidence and a verdict. The exit code and the agent's words are never
 //! evidence of work: the diff, the outputs and the gates are.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use pangolin_core::{
     artifacts::{ARTIFACT_LIST_VERSION, ArtifactList, SealedArtifact},
@@ -47,6 +51,10 @@ pub(super) struct Ended<'a> {
     pub(super) exit: WorkerExit,
     pub(super) isolation: IsolationUsed,
     pub(super) secrets: Vec<String>,
+    /// Of the result.
+    pub(super) key: String,
+    /// Repository and commit that the workspace started from.
+    pub(super) base: Option<(PathBuf, String)>,
     pub(super) started_at: i64,
     pub(super) now: i64,
 }
@@ -176,7 +184,7 @@ impl DispatchExecutor {
         blobs: &dyn BlobStore,
     ) -> Result<Option<String>, String> {
         if let Some(capture) = result.capture.clone().filter(|capture| !capture.changes.is_empty()) {
-            let base = self.parts.config.workspace.repo.clone().zip(ended.manifest.base_commit.clone());
+            let base = ended.base.clone();
             let (dir, scratch) = (ended.layout.result(), ended.layout.scratch());
             let built = tokio::task::spawn_blocking(move || {
                 let _ = super::stage::remove_tree(&scratch);
@@ -355,8 +363,7 @@ fn open_result(ended: &Ended<'_>) -> Result<WorkerResult, Unusable> {
         fs::read(&path).map_err(|error| infrastructure(format!("cannot read result.json: {error}")))?;
     let signed: SignedResult = serde_json::from_slice(&bytes)
         .map_err(|error| invalid(format!("result.json is malformed: {error}")))?;
-    let key = ended.layout.key().map_err(|error| infrastructure(causes(&error)))?;
-    signed.open(&key, &ended.manifest.dispatch).map_err(|error| invalid(causes(&error)))
+    signed.open(&ended.key, &ended.manifest.dispatch).map_err(|error| invalid(causes(&error)))
 }
 
 /// The verdict when there is no usable result.

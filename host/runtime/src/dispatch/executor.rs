@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use pangolin_core::{
-    entry::{Evidence, FailureClass, FailureReason},
+    entry::{Evidence, FailureClass, FailureReason, IsolationUsed},
     ids::{Digest, DispatchId},
     manifest::{DispatchManifest, NamedDigest},
     pins::Pins,
@@ -17,29 +17,43 @@ use pangolin_core::{
     state::RunState,
 };
 use pangolin_envelope::envelope::Envelope;
-use pangolin_orchestrator::causes::causes;
 use pangolin_orchestrator::executor::{Executor, Job, PrepareError, Report, Reporter};
+use pangolin_orchestrator::{causes::causes, driver::Attempts};
 use pangolin_plugin_host::AdapterComponent;
 use pangolin_ports::{
-    blob_store::BlobStore,
+    blob_store::{BlobError, BlobStore},
     clock::Clock,
     worker_backend::{BackendError, Limits, Network, WorkerBackend, WorkerSpec},
 };
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::{
     collect::{Ended, failed},
     prepare::{DOCUMENT_BYTES_MAX, dispatch_dir},
+    result_keys::ResultKeys,
     stage::{self, Layout},
+    workspaces::{self, Workspaces},
 };
 use crate::{
     config::Config,
     plugins::{Plugins, PluginsError},
     registry::Registry,
+    secrets::{SecretError, Secrets},
 };
 
 /// Beyond the item's own timeout: setup, gates, capture.
 const WORKER_SLACK_MS: u64 = 30_000;
+
+/// How long an attempt is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until its worker ended. For a process that stays.
+    UntilTheEnd,
+    /// Once for each [`Executor::start`]: one whose worker runs, and one that cannot be asked about now, is reported by a
+    /// later look. For processes that come and go.
+    OneLook,
+}
 
 /// What the executor works with.
 pub struct DispatchParts {
@@ -55,8 +69,14 @@ pub struct DispatchParts {
     pub clock: Arc<dyn Clock>,
     /// Backends by executor name.
     pub backends: BTreeMap<String, Arc<dyn WorkerBackend>>,
-    /// Directory of `local-secret://`.
-    pub secret_dir: PathBuf,
+    /// Values of secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// Where workspaces come from.
+    pub workspaces: Workspaces,
+    /// What the keys of results are derived from.
+    pub result_keys: ResultKeys,
+    /// How long attempts are looked at.
+    pub patience: Patience,
 }
 
 /// Runs attempts in workers. Cheap to clone.
@@ -67,6 +87,10 @@ pub struct DispatchExecutor {
     cancelled: Arc<Mutex<HashSet<DispatchId>>>,
     /// Where each dispatch of this process runs.
     homes: Arc<Mutex<HashMap<DispatchId, Home>>>,
+    /// One look at a dispatch at a time.
+    turns: Arc<Mutex<HashMap<DispatchId, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Tasks that were spawned and have not ended.
+    busy: Busy,
     /// Checking out a base commit happens once at a time.
     checkout: Arc<tokio::sync::Mutex<()>>,
 }
@@ -76,6 +100,12 @@ pub struct DispatchExecutor {
 struct Home {
     backend: Arc<dyn WorkerBackend>,
     grace: Duration,
+    isolation: IsolationUsed,
+    started_at: i64,
+}
+
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, Error)]
@@ -91,6 +121,18 @@ pub(super) enum AttemptError {
 }
 
 impl AttemptError {
+    /// Whether asking again may help, the attempt being as it was.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Backend(BackendError::Unavailable(_)) => true,
+            Self::Stage(stage::StageError::Blob(error)) => matches!(error, BlobError::Other { .. }),
+            Self::Stage(stage::StageError::Secret { source, .. }) => {
+                matches!(source, SecretError::Store { passing: true, .. })
+            }
+            _ => false,
+        }
+    }
+
     fn status(&self) -> AttemptStatus {
         let (reason, class) = match self {
             Self::Document(_) => (FailureReason::IntegrityFailed, FailureClass::Invalid),
@@ -121,6 +163,8 @@ impl DispatchExecutor {
             pins: Arc::default(),
             cancelled: Arc::default(),
             homes: Arc::default(),
+            turns: Arc::default(),
+            busy: Busy::default(),
             checkout: Arc::default(),
         }
     }
@@ -156,10 +200,13 @@ impl DispatchExecutor {
     }
 
     fn is_cancelled(&self, dispatch: &DispatchId) -> bool {
-        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).contains(dispatch)
+        held(&self.cancelled).contains(dispatch)
     }
 
-    async fn run(&self, job: &Job) -> Result<AttemptEnd, AttemptError> {
+    /// `None`: its worker runs still.
+    async fn run(&self, job: &Job) -> Result<Option<AttemptEnd>, AttemptError> {
+        let turn = held(&self.turns).entry(job.dispatch.clone()).or_default().clone();
+        let _one = turn.lock().await;
         let manifest: DispatchManifest = self.document(job.manifest).await?;
         let envelope: Envelope = self.document(manifest.envelope).await?;
         let backend = self
@@ -169,48 +216,103 @@ impl DispatchExecutor {
             .cloned()
             .ok_or_else(|| AttemptError::NoBackend(manifest.executor.clone()))?;
         let layout = Layout { dir: self.dispatch_dir(&job.dispatch) };
-        if self.is_cancelled(&job.dispatch) && !layout.is_staged() {
-            return Ok(AttemptEnd { status: AttemptStatus::Cancelled, evidence: Evidence::default() });
-        }
-        let secrets = stage::resolve_secrets(&envelope, &self.parts.secret_dir)?;
-        let template = match (&self.parts.config.workspace.repo, &manifest.base_commit) {
-            (Some(repo), Some(commit)) if !layout.is_staged() => Some(self.template(repo, commit).await?),
-            _ => None,
+        let home = held(&self.homes).get(&job.dispatch).cloned();
+        let home = match home {
+            Some(home) => home,
+            None => match self.begin(job, &manifest, &envelope, &layout, backend.clone()).await? {
+                Some(home) => home,
+                None => {
+                    let status = AttemptStatus::Cancelled;
+                    return Ok(Some(AttemptEnd { status, evidence: Evidence::default() }));
+                }
+            },
         };
-        stage::stage(&layout, &envelope, &secrets, template.as_deref(), &*self.parts.blobs).await?;
-        let spec = self.spec(job, &manifest, &envelope, &layout)?;
-        let grace = Duration::from_millis(spec.limits.grace_ms);
-        self.homes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(job.dispatch.clone(), Home { backend: backend.clone(), grace });
-        let started_at = self.parts.clock.now_ms();
-        let started = backend.ensure(&spec).await?;
-        tracing::debug!(run = %job.run, item = %job.item, attempt = job.attempt, adopted = started.adopted, "worker started");
         if self.is_cancelled(&job.dispatch) {
-            backend.cancel(&job.dispatch, grace).await?;
+            backend.cancel(&job.dispatch, home.grace).await?;
         }
-        let exit = backend.wait(&job.dispatch).await?;
+        let exit = match self.parts.patience {
+            Patience::UntilTheEnd => backend.wait(&job.dispatch).await?,
+            Patience::OneLook => match backend.poll(&job.dispatch).await? {
+                Some(exit) => exit,
+                None => return Ok(None),
+            },
+        };
+        let secrets = stage::resolve_secrets(&envelope, &*self.parts.secrets).await?;
+        let base = match &manifest.base_commit {
+            Some(commit) => self.base(commit, &manifest).await?.map(|repo| (repo, commit.clone())),
+            None => None,
+        };
         let ended = Ended {
             manifest: &manifest,
             envelope: &envelope,
             layout: &layout,
             exit,
-            isolation: started.isolation,
+            isolation: home.isolation,
             secrets: secrets.into_values().collect(),
-            started_at,
+            key: self.result_key(&layout, &job.dispatch)?,
+            base,
+            started_at: home.started_at,
             now: self.parts.clock.now_ms(),
         };
-        Ok(self.collect(ended).await)
+        Ok(Some(self.collect(ended).await))
     }
 
-    async fn template(&self, repo: &std::path::Path, commit: &str) -> Result<PathBuf, AttemptError> {
+    /// Lays the dispatch out and makes sure that it was started. `None`: it was cancelled before.
+    async fn begin(
+        &self,
+        job: &Job,
+        manifest: &DispatchManifest,
+        envelope: &Envelope,
+        layout: &Layout,
+        backend: Arc<dyn WorkerBackend>,
+    ) -> Result<Option<Home>, AttemptError> {
+        let key = self.result_key(layout, &job.dispatch)?;
+        if !layout.is_staged() {
+            if backend.was_started(&job.dispatch).await? {
+                stage::receive(layout)?;
+            } else if self.is_cancelled(&job.dispatch) {
+                return Ok(None);
+            } else {
+                let secrets = stage::resolve_secrets(envelope, &*self.parts.secrets).await?;
+                let template = match &manifest.base_commit {
+                    Some(commit) => self.template(commit, manifest.base_pack).await?,
+                    None => None,
+                };
+                let blobs = &*self.parts.blobs;
+                stage::stage(layout, envelope, &secrets, &key, template.as_deref(), blobs).await?;
+            }
+        }
+        let spec = self.spec(job, manifest, envelope, layout, key)?;
+        let grace = Duration::from_millis(spec.limits.grace_ms);
+        let started_at = self.parts.clock.now_ms();
+        let started = backend.ensure(&spec).await?;
+        tracing::debug!(run = %job.run, item = %job.item, attempt = job.attempt, adopted = started.adopted, "worker started");
+        // A stop that came meanwhile did not find it; the caller looks for that.
+        let home = Home { backend, grace, isolation: started.isolation, started_at };
+        held(&self.homes).insert(job.dispatch.clone(), home.clone());
+        Ok(Some(home))
+    }
+
+    /// The key of a dispatch's result: every host that has the deployment's key derives the same.
+    fn result_key(&self, layout: &Layout, dispatch: &DispatchId) -> Result<String, AttemptError> {
+        Ok(match layout.key()? {
+            Some(key) => key,
+            None => self.parts.result_keys.of(dispatch),
+        })
+    }
+
+    async fn template(&self, commit: &str, pack: Option<Digest>) -> Result<Option<PathBuf>, AttemptError> {
         let _one = self.checkout.lock().await;
-        let (state, repo, commit) = (self.parts.config.state.clone(), repo.to_owned(), commit.to_owned());
-        let made = tokio::task::spawn_blocking(move || stage::template(&state, &repo, &commit)).await;
-        match made {
-            Ok(made) => Ok(made?),
-            Err(error) => Err(AttemptError::Document(error.to_string())),
+        let parts = &self.parts;
+        Ok(workspaces::template(&parts.config.state, &parts.workspaces, commit, pack, &*parts.blobs).await?)
+    }
+
+    /// A repository with the base commit, for making patches.
+    async fn base(&self, commit: &str, manifest: &DispatchManifest) -> Result<Option<PathBuf>, AttemptError> {
+        match &self.parts.workspaces {
+            Workspaces::Repository(repo) => Ok(Some(repo.clone())),
+            Workspaces::Empty => Ok(None),
+            Workspaces::Submitted => self.template(commit, manifest.base_pack).await,
         }
     }
 
@@ -220,6 +322,7 @@ impl DispatchExecutor {
         manifest: &DispatchManifest,
         envelope: &Envelope,
         layout: &Layout,
+        result_key: String,
     ) -> Result<WorkerSpec, AttemptError> {
         let config = self
             .parts
@@ -238,7 +341,7 @@ impl DispatchExecutor {
             envelope_dir: layout.envelope(),
             workspace_dir: layout.workspace(),
             result_dir: layout.result(),
-            result_key: layout.key()?,
+            result_key,
             image: manifest.image.clone(),
             isolation: manifest.isolation,
             network: if manifest.network == "host" { Network::Host } else { Network::None },
@@ -254,23 +357,31 @@ impl Executor for DispatchExecutor {
     }
 
     fn start(&self, job: Job, report: Reporter) {
-        let executor = self.clone();
+        let (executor, busy) = (self.clone(), self.busy.begin());
         tokio::spawn(async move {
             let end = match executor.run(&job).await {
                 Ok(end) => end,
-                Err(error) => AttemptEnd { status: error.status(), evidence: Evidence::default() },
+                Err(error) if executor.parts.patience == Patience::OneLook && error.is_passing() => {
+                    tracing::warn!(dispatch = %job.dispatch, error = %causes(&error), "cannot be looked at now");
+                    None
+                }
+                Err(error) => Some(AttemptEnd { status: error.status(), evidence: Evidence::default() }),
             };
-            // The driver is gone only when the process ends; the next one adopts the worker.
-            let _ = report.send(Report { job, end });
+            if let Some(end) = end {
+                // The driver is gone only when the process ends; the next one adopts the worker.
+                let _ = report.send(Report { job, end });
+            }
+            drop(busy);
         });
     }
 
     fn stop(&self, dispatch: &DispatchId) {
-        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(dispatch.clone());
-        let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(dispatch).cloned();
-        let Some(Home { backend, grace }) = home else { return };
-        let dispatch = dispatch.clone();
+        held(&self.cancelled).insert(dispatch.clone());
+        let home = held(&self.homes).get(dispatch).cloned();
+        let Some(Home { backend, grace, .. }) = home else { return };
+        let (dispatch, busy) = (dispatch.clone(), self.busy.begin());
         tokio::spawn(async move {
+            let _busy = busy;
             if let Err(error) = backend.cancel(&dispatch, grace).await {
                 tracing::warn!(%dispatch, error = %causes(&error), "cannot stop the worker; its time limit still holds");
             }
@@ -278,11 +389,14 @@ impl Executor for DispatchExecutor {
     }
 
     fn forget(&self, dispatch: &DispatchId) {
-        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).remove(dispatch);
-        let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(dispatch);
-        let home = home.map(|home| home.backend);
-        let (dispatch, dir) = (dispatch.clone(), self.dispatch_dir(dispatch));
-        tokio::spawn(async move { clean_up(home, dispatch, dir).await });
+        held(&self.cancelled).remove(dispatch);
+        held(&self.turns).remove(dispatch);
+        let home = held(&self.homes).remove(dispatch).map(|home| home.backend);
+        let (dispatch, dir, busy) = (dispatch.clone(), self.dispatch_dir(dispatch), self.busy.begin());
+        tokio::spawn(async move {
+            clean_up(home, dispatch, dir).await;
+            drop(busy);
+        });
     }
 
     async fn sweep(&self, running: &HashSet<DispatchId>) {
@@ -302,6 +416,38 @@ impl Executor for DispatchExecutor {
                 let _ = stage::remove_tree(&entry.path());
             }
         }
+    }
+}
+
+#[async_trait]
+impl Attempts for DispatchExecutor {
+    async fn settled(&self) {
+        self.busy.ended().await;
+    }
+}
+
+/// Counts tasks.
+#[derive(Debug, Clone, Default)]
+struct Busy(Arc<watch::Sender<usize>>);
+
+/// One task.
+struct Task(Busy);
+
+impl Busy {
+    fn begin(&self) -> Task {
+        self.0.send_modify(|count| *count += 1);
+        Task(self.clone())
+    }
+
+    async fn ended(&self) {
+        // Fails only without a sender, and that is here.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 

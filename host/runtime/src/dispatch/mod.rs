@@ -7,8 +7,12 @@ mod known;
 mod pins;
 mod prepare;
 mod prompt;
+mod result_keys;
 mod stage;
+mod workspaces;
 
-pub use executor::{DispatchExecutor, DispatchParts};
+pub use executor::{DispatchExecutor, DispatchParts, Patience};
 pub use pins::RuntimeAdmission;
 pub(crate) use pins::{check_admissible, check_references};
+pub use result_keys::ResultKeys;
+pub use workspaces::Workspaces;

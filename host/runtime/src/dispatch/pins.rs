@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
     sync::Arc,
 };
 
@@ -19,11 +20,12 @@ use pangolin_envelope::pipeline::PipelineSpec;
 use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     causes::causes,
+    message::Base,
 };
 use pangolin_ports::{blob_store::BlobStore, memory::MemoryBlobStore, worker_backend::WorkerBackend};
 use serde_json::{Map, Value};
 
-use super::{blocks, known};
+use super::{blocks, known, workspaces::Workspaces};
 use crate::{
     config::Config,
     git,
@@ -45,6 +47,8 @@ pub struct RuntimeAdmission {
     pub backends: BTreeMap<String, Arc<dyn WorkerBackend>>,
     /// Names a plan may use.
     pub context: Arc<PlanContext>,
+    /// Where workspaces come from.
+    pub workspaces: Workspaces,
 }
 
 /// Largest pins blob in bytes.
@@ -68,13 +72,24 @@ impl Admission for RuntimeAdmission {
         self.config.retry
     }
 
-    async fn pin(&self, plan: &Plan) -> Result<Pinned, Vec<Finding>> {
+    async fn pin(&self, plan: &Plan, base: Option<&Base>) -> Result<Pinned, Vec<Finding>> {
         let mut findings = Vec::new();
         self.check_executors(&plan.items, &mut findings).await;
         let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
-        let pins = resolver.pin("/items", &plan.items).await;
+        let mut pins = resolver.pin("/items", &plan.items).await;
         findings.append(&mut resolver.findings);
-        let base_commit = self.base_commit(&mut findings);
+        let base_commit = match &self.workspaces {
+            Workspaces::Empty => None,
+            Workspaces::Repository(repo) => self.base_commit(repo, &mut findings),
+            Workspaces::Submitted => {
+                pins.base_pack = base.map(|base| base.pack);
+                self.submitted_base(base, &mut findings).await
+            }
+        };
+        if base.is_some() && !matches!(self.workspaces, Workspaces::Submitted) {
+            let message = "the submission brings a base commit, and this deployment takes its own".to_owned();
+            findings.push(finding(String::new(), "workspace", message, None));
+        }
         if !findings.is_empty() {
             return Err(findings);
         }
@@ -122,8 +137,35 @@ impl RuntimeAdmission {
         }
     }
 
-    fn base_commit(&self, findings: &mut Vec<Finding>) -> Option<String> {
-        let repo = self.config.workspace.repo.as_ref()?;
+    /// The commit that the submitter brought. That the pack holds it is seen when it is checked out: objects are hashed then.
+    async fn submitted_base(&self, base: Option<&Base>, findings: &mut Vec<Finding>) -> Option<String> {
+        let mut refuse = |message: String| {
+            let hint = "submit with `pangolin orch submit --remote` from the repository of [workspace]";
+            findings.push(finding(String::new(), "workspace", message, Some(hint.to_owned())));
+        };
+        let Some(base) = base else {
+            refuse("the submission brings no base commit".to_owned());
+            return None;
+        };
+        if !matches!(base.commit.len(), 40 | 64) || !base.commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            refuse("its base commit is not 40 or 64 hex digits".to_owned());
+            return None;
+        }
+        match self.blobs.size(&base.pack).await {
+            Ok(Some(_)) => Some(base.commit.clone()),
+            Ok(None) => {
+                refuse(format!("the pack {} of its base commit was not uploaded", base.pack));
+                None
+            }
+            Err(error) => {
+                refuse(causes(&error));
+                None
+            }
+        }
+    }
+
+    fn base_commit(&self, repo: &Path, findings: &mut Vec<Finding>) -> Option<String> {
         match git::resolve_commit(repo, self.config.workspace.base.as_deref().unwrap_or("HEAD")) {
             Ok(commit) => Some(commit),
             Err(error) => {

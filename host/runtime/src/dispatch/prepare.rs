@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use pangolin_core::{
@@ -22,13 +23,18 @@ use pangolin_envelope::{
     },
     pipeline::{Block, PipelineSpec},
     plugin::StagedPlugin,
+    start::TASK_DIR_DEFAULT,
 };
 use pangolin_orchestrator::{causes::causes, executor::PrepareError};
 use pangolin_plugin_host::{AdapterTask, Failure as PluginFailure, attr};
 use pangolin_ports::{blob_store::BlobError, worker_backend::Network};
 use serde_json::Value;
 
-use super::{blocks, executor::DispatchExecutor, prompt};
+use super::{
+    blocks,
+    executor::{DispatchExecutor, held},
+    prompt,
+};
 use crate::{
     config::BackendKind,
     plugins::PluginsError,
@@ -110,6 +116,7 @@ impl DispatchExecutor {
         let workspace = match config.backend {
             BackendKind::Process => self.dispatch_dir(&fire.dispatch).join("workspace").display().to_string(),
             BackendKind::Docker => CONTAINER_WORKSPACE.to_owned(),
+            BackendKind::Fargate => format!("{TASK_DIR_DEFAULT}/workspace"),
         };
         let pipeline = match &pins.pipeline {
             Some(pinned) => self
@@ -214,6 +221,7 @@ impl DispatchExecutor {
             secret_names: secret_names.into_iter().collect(),
             envelope: Some(envelope_digest),
             base_commit: run.submitted().base_commit.clone(),
+            base_pack: self.base_pack(run).await?,
         };
         let bytes = pangolin_audit::canon::to_vec(&manifest).map_err(|error| later(&error))?;
         self.parts.blobs.put(&bytes).await.map_err(|error| later(&error))
@@ -226,31 +234,31 @@ impl DispatchExecutor {
                 "the item was admitted without resolved references".to_owned(),
             )
         })?;
-        let cached =
-            self.pins.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&digest).cloned();
-        let pins = match cached {
-            Some(pins) => pins,
-            None => {
-                let bytes = self
-                    .parts
-                    .blobs
-                    .get(&digest, DOCUMENT_BYTES_MAX)
-                    .await
-                    .map_err(|error| unreadable(&error))?;
-                let pins: Pins = serde_json::from_slice(&bytes).map_err(|error| {
-                    denied(FailureReason::IntegrityFailed, format!("pins {digest}: {error}"))
-                })?;
-                let pins = std::sync::Arc::new(pins);
-                self.pins
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert(digest, pins.clone());
-                pins
-            }
-        };
+        let pins = self.read_pins(digest).await?;
         pins.of(item).cloned().ok_or_else(|| {
             denied(FailureReason::IntegrityFailed, format!("pins {digest} do not name item {item}"))
         })
+    }
+
+    async fn read_pins(&self, digest: Digest) -> Result<Arc<Pins>, PrepareError> {
+        let cached = held(&self.pins).get(&digest).cloned();
+        if let Some(pins) = cached {
+            return Ok(pins);
+        }
+        let read = self.parts.blobs.get(&digest, DOCUMENT_BYTES_MAX).await;
+        let bytes = read.map_err(|error| unreadable(&error))?;
+        let pins: Pins = serde_json::from_slice(&bytes)
+            .map_err(|error| denied(FailureReason::IntegrityFailed, format!("pins {digest}: {error}")))?;
+        let pins = Arc::new(pins);
+        held(&self.pins).insert(digest, pins.clone());
+        Ok(pins)
+    }
+
+    /// The pack that came with the submission.
+    async fn base_pack(&self, run: &RunState) -> Result<Option<Digest>, PrepareError> {
+        let submitted = run.submitted();
+        let (Some(_), Some(pins)) = (&submitted.base_commit, submitted.pins) else { return Ok(None) };
+        Ok(self.read_pins(pins).await?.base_pack)
     }
 
     async fn staged_plugins(&self, pins: &[BlockPin]) -> Result<Vec<StagedPlugin>, PrepareError> {

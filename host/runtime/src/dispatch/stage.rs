@@ -14,8 +14,8 @@ use pangolin_ports::blob_store::{BlobError, BlobStore};
 use thiserror::Error;
 
 use crate::{
-    git::{self, GitError},
-    secrets::{SecretError, SecretRef},
+    git::GitError,
+    secrets::{SecretError, SecretRef, Secrets},
 };
 
 /// Why a dispatch cannot be laid out.
@@ -80,23 +80,27 @@ impl Layout {
         self.marker().exists()
     }
 
-    /// The per-dispatch key.
-    pub(super) fn key(&self) -> Result<String, StageError> {
-        fs::read_to_string(self.key_file()).map_err(io("read", &self.key_file()))
+    /// The key that the dispatch was staged with here; an earlier program drew it. `None` when it was staged elsewhere.
+    pub(super) fn key(&self) -> Result<Option<String>, StageError> {
+        match fs::read_to_string(self.key_file()) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io("read", &self.key_file())(error)),
+        }
     }
 }
 
 /// Values of all secrets of an envelope by reference and by variable name.
-pub(super) fn resolve_secrets(
+pub(super) async fn resolve_secrets(
     envelope: &Envelope,
-    secret_dir: &Path,
+    secrets: &dyn Secrets,
 ) -> Result<BTreeMap<String, String>, StageError> {
     let mut values = BTreeMap::new();
     for layer in &envelope.env {
         for (variable, reference) in &layer.secrets {
-            let value = SecretRef::parse(reference)
-                .and_then(|parsed| parsed.resolve(secret_dir))
-                .map_err(|source| StageError::Secret { variable: variable.clone(), source })?;
+            let failed = |source| StageError::Secret { variable: variable.clone(), source };
+            let parsed = SecretRef::parse(reference).map_err(failed)?;
+            let value = secrets.value(&parsed).await.map_err(failed)?;
             values.insert(reference.clone(), value.clone());
             values.insert(variable.clone(), value);
         }
@@ -104,11 +108,24 @@ pub(super) fn resolve_secrets(
     Ok(values)
 }
 
-/// Lays out a dispatch; a no-op when that was done before.
+fn make(path: &Path) -> Result<(), StageError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
+}
+
+/// Makes the directories for the result of a worker that another host started, with nothing in them.
+pub(super) fn receive(layout: &Layout) -> Result<(), StageError> {
+    for dir in [layout.envelope(), layout.workspace(), layout.result(), layout.scratch()] {
+        make(&dir)?;
+    }
+    Ok(())
+}
+
+/// Lays out a dispatch; a no-op when that was done before. `key` is for the result.
 pub(super) async fn stage(
     layout: &Layout,
     envelope: &Envelope,
     secrets: &BTreeMap<String, String>,
+    key: &str,
     template: Option<&Path>,
     blobs: &dyn BlobStore,
 ) -> Result<(), StageError> {
@@ -118,9 +135,6 @@ pub(super) async fn stage(
     if layout.dir.exists() {
         remove_tree(&layout.dir).map_err(io("remove", &layout.dir))?;
     }
-    let make = |path: &Path| {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
-    };
     make(&layout.dir)?;
     make(&layout.envelope().join("blobs"))?;
     make(&layout.result())?;
@@ -138,13 +152,7 @@ pub(super) async fn stage(
     write_private(&layout.envelope().join(ENVELOPE_FILE), &envelope_bytes)?;
     let secret_bytes = serde_json::to_vec(secrets).unwrap_or_default();
     write_private(&layout.envelope().join(SECRETS_FILE), &secret_bytes)?;
-    let mut key = [0u8; 32];
-    getrandom::fill(&mut key).map_err(|error| StageError::Io {
-        what: "draw a key for",
-        path: layout.dir.clone(),
-        source: std::io::Error::other(error.to_string()),
-    })?;
-    write_private(&layout.key_file(), Digest::from_bytes(key).hex().as_bytes())?;
+    write_private(&layout.key_file(), key.as_bytes())?;
     let workspace = layout.workspace();
     match template {
         Some(template) => {
@@ -168,30 +176,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StageError> {
         .open(path)
         .map_err(io("create", path))?;
     file.write_all(bytes).map_err(io("write", path))
-}
-
-/// The checked-out base commit, made once per commit and copied for each dispatch.
-pub(super) fn template(state: &Path, repo: &Path, commit: &str) -> Result<PathBuf, StageError> {
-    let dir = state.join("templates");
-    let done = dir.join(commit);
-    if done.is_dir() {
-        return Ok(done);
-    }
-    fs::create_dir_all(&dir).map_err(io("create", &dir))?;
-    let partial = dir.join(format!(".{commit}.{}", std::process::id()));
-    if partial.exists() {
-        remove_tree(&partial).map_err(io("remove", &partial))?;
-    }
-    git::private_checkout(repo, commit, &partial).map_err(StageError::Git)?;
-    match fs::rename(&partial, &done) {
-        Ok(()) => Ok(done),
-        // Another daemon made it meanwhile.
-        Err(_) if done.is_dir() => {
-            let _ = remove_tree(&partial);
-            Ok(done)
-        }
-        Err(source) => Err(StageError::Io { what: "rename", path: partial, source }),
-    }
 }
 
 /// Copies a tree of directories, regular files and symlinks with their permission bits. Reflinks where it can.

@@ -1,0 +1,207 @@
+//! A deployment that lies in a stack in AWS (ADR 8).
+//!
+//! [`Stack::open`] reads what the stack consists of. A person then takes [`Stack::deployment`], which reads ledger and
+//! blobs with the person's own rights and sends messages; the function that ticks takes [`Stack::engine`], which needs
+//! the signing key.
+
+mod anchoring;
+mod engine;
+mod project;
+mod secrets;
+
+use std::{path::Path, sync::Arc};
+
+use pangolin_aws::{Aws, CallError, Service};
+use pangolin_blob_s3::S3BlobStore;
+use pangolin_inbox_s3::S3Inbox;
+use pangolin_ports::{memory::SystemClock, run_store::RunStoreError};
+use pangolin_stack::{DeploymentDocument, DocumentError, names};
+use pangolin_store_dynamodb::{DynamoRunStore, Retry};
+use thiserror::Error;
+
+use crate::{
+    config::{Config, ConfigError, WorkspaceConfig},
+    deployment::{Deployment, Place, RuntimeError, Stores},
+};
+
+pub use engine::{Engine, Look, Looked};
+pub use project::{PackError, pack};
+pub use secrets::StackSecrets;
+
+/// Largest project archive in bytes.
+const PROJECT_BYTES_MAX: u64 = 512 << 20;
+
+/// Why a stack cannot be worked with.
+#[derive(Debug, Error)]
+pub enum StackError {
+    /// Not `s3://bucket/config/deployment.json`.
+    #[error("{0:?} does not name a deployment document; expected s3://<bucket>/{path}", path = names::DEPLOYMENT_KEY)]
+    Location(String),
+    /// A call failed.
+    #[error("{doing}")]
+    Call {
+        /// What was being done, with the name of the object.
+        doing: String,
+        /// What the service said.
+        #[source]
+        source: CallError,
+    },
+    /// The deployment document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The archive of the project.
+    #[error(
+        "the project archive s3://{bucket}/{key} cannot be used: {problem}; deploy again with `pangolin deploy apply`"
+    )]
+    Project {
+        /// Bucket.
+        bucket: String,
+        /// Key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The configuration in it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The public key of the deployment.
+    #[error("the verifier key of the stack is malformed")]
+    Key(#[source] pangolin_audit::note::NoteError),
+    /// The signing key.
+    #[error(transparent)]
+    SigningKey(#[from] crate::keys::KeyError),
+    /// The signing key has another public half than the deployment document says.
+    #[error(
+        "the signing key in secret {secret} is not the one of the stack ({expected}); nothing is signed with it"
+    )]
+    WrongKey {
+        /// Name of the secret.
+        secret: String,
+        /// Verifier key of the document.
+        expected: String,
+    },
+    /// The anchor.
+    #[error(transparent)]
+    Anchor(#[from] pangolin_ports::anchor::AnchorError),
+    /// The worker backend.
+    #[error(transparent)]
+    Workers(#[from] pangolin_worker_fargate::ConfigError),
+    /// The ledger.
+    #[error(transparent)]
+    Store(#[from] RunStoreError),
+    /// Everything else.
+    #[error(transparent)]
+    Runtime(Box<RuntimeError>),
+}
+
+impl From<RuntimeError> for StackError {
+    fn from(error: RuntimeError) -> Self {
+        Self::Runtime(Box::new(error))
+    }
+}
+
+fn called(doing: impl Into<String>) -> impl FnOnce(CallError) -> StackError {
+    let doing = doing.into();
+    move |source| StackError::Call { doing, source }
+}
+
+/// A stack whose documents were read.
+pub struct Stack {
+    aws: Aws,
+    document: DeploymentDocument,
+    config: Config,
+}
+
+/// The client of S3 with what is configured about it.
+fn s3(aws: &Aws) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(&aws.sdk(Service::S3)).force_path_style(aws.path_style());
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+async fn object(
+    client: &aws_sdk_s3::Client,
+    bucket: &str,
+    key: &str,
+    limit: u64,
+) -> Result<Vec<u8>, StackError> {
+    let doing = format!("reading s3://{bucket}/{key}");
+    let answer = client.get_object().bucket(bucket).key(key).send().await;
+    let answer = answer.map_err(CallError::new).map_err(called(doing))?;
+    let project =
+        |problem: String| StackError::Project { bucket: bucket.to_owned(), key: key.to_owned(), problem };
+    let size = u64::try_from(answer.content_length().unwrap_or(0)).unwrap_or(0);
+    if size > limit {
+        return Err(project(format!("it has {size} bytes, at most {limit} are read")));
+    }
+    let body = answer.body.collect().await.map_err(|error| project(error.to_string()))?;
+    Ok(body.to_vec())
+}
+
+impl Stack {
+    /// Reads the deployment document at `location` (`s3://bucket/config/deployment.json`) and the project beside it, whose
+    /// files go below `dir`.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn open(aws: Aws, location: &str, dir: &Path) -> Result<Self, StackError> {
+        let bad = || StackError::Location(location.to_owned());
+        let (bucket, key) =
+            location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(bad)?;
+        if bucket.is_empty() || key != names::DEPLOYMENT_KEY {
+            return Err(bad());
+        }
+        let client = s3(&aws);
+        let archive = format!("{}{}", names::CONFIG_PREFIX, names::PROJECT_FILE);
+        let (document, project) = tokio::try_join!(
+            object(&client, bucket, key, PROJECT_BYTES_MAX),
+            object(&client, bucket, &archive, PROJECT_BYTES_MAX),
+        )?;
+        let document = DeploymentDocument::parse(&document)?;
+        let config = project::unpack(&project, dir).map_err(|problem| StackError::Project {
+            bucket: bucket.to_owned(),
+            key: archive,
+            problem,
+        })?;
+        let config = Config::load(&config)?;
+        Ok(Self { aws, document, config })
+    }
+
+    /// What the stack consists of.
+    #[must_use]
+    pub const fn document(&self) -> &DeploymentDocument {
+        &self.document
+    }
+
+    /// Bucket of everything but checkpoints.
+    fn bucket(&self) -> &str {
+        &self.document.data_bucket
+    }
+
+    async fn stores(&self) -> Result<(Stores, Arc<S3Inbox>), StackError> {
+        let client = aws_sdk_dynamodb::Client::new(&self.aws.sdk(Service::DynamoDb));
+        let store = DynamoRunStore::open(&client, self.document.table.clone(), Retry::default()).await?;
+        let inbox = Arc::new(S3Inbox::new(&self.aws, self.bucket(), ""));
+        let blobs = Arc::new(S3BlobStore::new(&self.aws, self.bucket(), ""));
+        Ok((Stores { store: Arc::new(store), blobs, inbox: inbox.clone() }, inbox))
+    }
+
+    /// The deployment as a person sees it. `workspace` says where the base commits of submissions are.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn deployment(self, workspace: Option<WorkspaceConfig>) -> Result<Deployment, StackError> {
+        let key = self.document.verifier_key.parse().map_err(StackError::Key)?;
+        let (stores, _) = self.stores().await?;
+        let anchor = self.anchor()?;
+        let place = Place::Stack { key, workspace, anchor: Arc::new(anchor) };
+        Ok(Deployment::over(self.config, stores, place))
+    }
+
+    fn anchor(&self) -> Result<pangolin_anchor_s3::S3Anchor, StackError> {
+        let place = &self.document.anchor;
+        let clock = Arc::new(SystemClock);
+        let anchor =
+            pangolin_anchor_s3::S3Anchor::new(&self.aws, &place.bucket, "", place.retention_days, clock)?;
+        Ok(anchor)
+    }
+}

@@ -1,0 +1,232 @@
+//! One invocation.
+
+use std::{
+    env,
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use lambda_runtime::Diagnostic;
+use pangolin_aws::{Aws, AwsConfig, CallError, OpenError};
+use pangolin_runtime::aws::{Engine, Look, Looked, Stack, StackError};
+use pangolin_stack::names::{ENV_DEPLOYMENT, ENV_DOORBELL, ENV_STACK};
+use serde_json::Value;
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{
+    bell::{self, Bell},
+    metric,
+};
+
+/// Kept back of the time limit: for a commit that is on its way, for the anchor and for giving back the lease.
+const RESERVE: Duration = Duration::from_secs(20);
+
+/// Longest look, however much time there is: others may want to look with a newer configuration.
+const BUDGET_MAX: Duration = Duration::from_secs(120);
+
+/// Life of the lease: a look and the reserve, so that a function that was killed blocks nobody for long.
+const LEASE: Duration = Duration::from_secs(150);
+
+/// After this the stack's documents are read again: they may have changed.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// The schedule comes at least so often.
+const SCHEDULE: Duration = Duration::from_secs(60);
+
+/// Why the function cannot start.
+#[derive(Debug, Error)]
+pub(crate) enum SetUpError {
+    /// A variable of the stack is missing.
+    #[error("{0} is not set; the stack sets it")]
+    Missing(&'static str),
+}
+
+/// Why a look failed.
+#[derive(Debug, Error)]
+pub(crate) enum LookError {
+    /// Configuration of the SDK.
+    #[error(transparent)]
+    Aws(#[from] OpenError),
+    /// The stack or the engine.
+    #[error(transparent)]
+    Stack(Box<StackError>),
+    /// There is more to do, and the doorbell did not ring.
+    #[error("the doorbell {queue} does not ring")]
+    Bell {
+        /// URL of the queue.
+        queue: String,
+        /// What SQS said.
+        #[source]
+        source: CallError,
+    },
+    /// Looking took until the time limit.
+    #[error("the look took too long; what it committed stays, and the next one goes on")]
+    TooLate,
+}
+
+/// An error with its causes as one text.
+pub(crate) trait Failed {
+    fn words(&self) -> String;
+}
+
+impl Failed for LookError {
+    fn words(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl From<StackError> for LookError {
+    fn from(error: StackError) -> Self {
+        Self::Stack(Box::new(error))
+    }
+}
+
+impl From<LookError> for Diagnostic {
+    fn from(error: LookError) -> Self {
+        let error_type = match error {
+            LookError::Aws(_) => "Tick.Configuration",
+            LookError::Stack(_) => "Tick.Stack",
+            LookError::Bell { .. } => "Tick.Doorbell",
+            LookError::TooLate => "Tick.TooLate",
+        };
+        Self { error_type: error_type.to_owned(), error_message: error.words() }
+    }
+}
+
+/// What an execution environment keeps.
+pub(crate) struct Looker {
+    location: String,
+    queue: String,
+    stack: String,
+    /// Where files go.
+    dir: PathBuf,
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    engine: Engine,
+    bell: Bell,
+    at: Instant,
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(now().as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Looker {
+    /// From the environment. Makes no request.
+    pub(crate) fn from_env() -> Result<Self, SetUpError> {
+        let variable =
+            |name| env::var(name).ok().filter(|text| !text.is_empty()).ok_or(SetUpError::Missing(name));
+        Ok(Self {
+            location: variable(ENV_DEPLOYMENT)?,
+            queue: variable(ENV_DOORBELL)?,
+            stack: variable(ENV_STACK)?,
+            dir: env::temp_dir().join("pangolin"),
+            opened: None,
+        })
+    }
+
+    async fn open(&self) -> Result<Opened, LookError> {
+        let aws = Aws::open(AwsConfig::default()).await?;
+        // Of the engine before, or of an earlier process in this execution environment, which was killed.
+        let _ = std::fs::remove_dir_all(&self.dir);
+        let bell = Bell::new(&aws, &self.queue);
+        let engine = Stack::open(aws, &self.location, &self.dir).await?.engine(LEASE).await?;
+        Ok(Opened { engine, bell, at: Instant::now() })
+    }
+
+    /// Looks once. `deadline_ms` is when Lambda ends the function, in milliseconds since 1970.
+    pub(crate) async fn look(&mut self, event: &Value, deadline_ms: u64) -> Result<(), LookError> {
+        let left = Duration::from_millis(deadline_ms).saturating_sub(now());
+        // Half of the time where there is little of it.
+        let looking = left.saturating_sub(RESERVE.min(left / 2));
+        let mut opened = match self.opened.take().filter(|opened| opened.at.elapsed() < FRESH) {
+            Some(opened) => opened,
+            None => self.open().await?,
+        };
+        let budget = looking.min(BUDGET_MAX);
+        // Dropped when it fails: what is half done is read anew.
+        let look = tokio::time::timeout(left, opened.engine.look(budget))
+            .await
+            .map_err(|_| LookError::TooLate)??;
+        self.finish(look, &opened.bell, bell::hops(event)).await?;
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    async fn finish(&self, look: Look, bell: &Bell, hops: u32) -> Result<(), LookError> {
+        let again = match look {
+            Look::Busy(until) => {
+                info!(until, "somebody else is looking");
+                let wait = u64::try_from(until.saturating_sub(now_ms())).unwrap_or(0);
+                // Whoever looks may have looked past what this doorbell is about.
+                Some(Duration::from_millis(wait))
+            }
+            Look::Done(looked) => {
+                self.report(&looked);
+                next(&looked, now_ms())
+            }
+        };
+        let Some(delay) = again else { return Ok(()) };
+        let failed = |source| LookError::Bell { queue: self.queue.clone(), source };
+        if !bell.ring(delay, hops).await.map_err(failed)? {
+            warn!(hops, "too many looks in a row; the schedule goes on");
+        }
+        Ok(())
+    }
+
+    fn report(&self, looked: &Looked) {
+        let looked_json = serde_json::to_string(looked).unwrap_or_default();
+        info!(looked = %looked_json, "looked");
+        let line = metric::stalled(&self.stack, now_ms(), looked.stalled_ms);
+        // CloudWatch reads metrics from stdout lines of their own.
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// When to look again before the schedule does.
+fn next(looked: &Looked, now_ms: i64) -> Option<Duration> {
+    if looked.cut_short {
+        return Some(Duration::ZERO);
+    }
+    let wait = looked.next_wakeup?.saturating_sub(now_ms);
+    let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
+    (wait < SCHEDULE).then_some(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rings_for_what_comes_before_the_schedule() {
+        let looked = |next_wakeup, cut_short| Looked {
+            commits: 0,
+            runs: 1,
+            running: 0,
+            next_wakeup,
+            cut_short,
+            anchored: 0,
+            stalled_ms: 0,
+        };
+        assert_eq!(next(&looked(None, false), 5), None);
+        assert_eq!(next(&looked(None, true), 5), Some(Duration::ZERO));
+        assert_eq!(next(&looked(Some(1_005), false), 5), Some(Duration::from_secs(1)));
+        assert_eq!(next(&looked(Some(2), false), 5), Some(Duration::ZERO));
+        assert_eq!(next(&looked(Some(60_005), false), 5), None);
+    }
+}
