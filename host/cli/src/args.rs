@@ -6,7 +6,7 @@ pub(crate) mod patch;
 pub(crate) mod plugin;
 pub(crate) mod registry;
 
-use std::{ffi::OsStr, path::PathBuf, str::FromStr};
+use std::{ffi::OsStr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Arg, Args, Command, Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 use pangolin_core::ids::{IdError, ItemId, RunId};
@@ -141,6 +141,20 @@ pub(crate) struct Actor {
     /// Who acts, recorded in the ledger [default: human:<os user>]
     #[arg(long, env = "PANGOLIN_ACTOR", hide_env_values = true)]
     pub(crate) actor: Option<String>,
+}
+
+/// How long a verb waits for the answer of a daemon that serves.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Wait {
+    /// Seconds to wait for the answer when a daemon is serving; 0 does not wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "PANGOLIN_WAIT", hide_env_values = true)]
+    pub(crate) wait: u64,
+}
+
+impl Wait {
+    pub(crate) const fn duration(self) -> Duration {
+        Duration::from_secs(self.wait)
+    }
 }
 
 /// `<run>` or `<run>/<item>`.

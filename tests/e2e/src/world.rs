@@ -146,6 +146,8 @@ impl World {
         let mut command = Command::new(&programs.pangolin);
         command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.path());
+        // A busy machine may take long to answer.
+        command.env("PANGOLIN_WAIT", "60");
         command.env("LANG", "C.UTF-8").env("PANGOLIN_WORKER", &programs.worker);
         command
     }

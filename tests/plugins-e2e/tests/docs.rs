@@ -53,6 +53,8 @@ fn run(page: &str) {
         .current_dir(dir.path())
         .env("PATH", path())
         .env("PANGOLIN_WORKER", &programs.worker)
+        // Plugins are compiled at their first submission.
+        .env("PANGOLIN_WAIT", "60")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     let output = shell.output().unwrap();

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use pangolin_core::ids::DispatchId;
 
-use super::Actor;
+use super::{Actor, Wait};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dispatch {
@@ -27,6 +27,8 @@ Examples:
         id: DispatchId,
         #[command(flatten)]
         actor: Actor,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 

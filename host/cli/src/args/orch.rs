@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use pangolin_core::ids::RunId;
 
-use super::{Actor, ItemTarget, Target};
+use super::{Actor, ItemTarget, Target, Wait};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Orch {
@@ -47,8 +47,8 @@ Examples:
         after_help = "Does not wait for the run. The receipt proves that the run is in the deployment log; without a
 daemon the plan is queued and admitted when one starts.
 
-Exit codes: 0 admitted, or queued because no daemon serves or --wait is 0; 1 refused; 7 a daemon serves and has not answered
-in time: the id is printed, the run may still be refused.
+Exit codes: 0 admitted, or queued because no daemon serves or --wait is 0; 1 refused; 7 the daemon has
+not answered in time: the id is printed, the run may still be refused.
 
 Examples:
   pangolin orch submit plan.json
@@ -91,12 +91,16 @@ Examples:
     /// Cancel a run or one item; running workers are stopped
     #[command(after_help = "Examples:
   pangolin orch cancel fanout-1
-  pangolin orch cancel fanout-1/edit-beta")]
+  pangolin orch cancel fanout-1/edit-beta
+
+Exit codes: 0 taken (or waiting for a daemon), 1 refused, 7 the daemon has not answered in time.")]
     Cancel {
         /// <run> or <run>/<item>
         target: Target,
         #[command(flatten)]
         actor: Actor,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Add items to an open-ended run
     #[command(
@@ -116,17 +120,23 @@ Exit codes: 0 added (or waiting for a daemon), 1 refused, 7 the daemon has not a
         items: PathBuf,
         #[command(flatten)]
         actor: Actor,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Say that no more items come: an open-ended run then ends with its last item
     #[command(after_help = "Closing a closed run changes nothing. A pattern may still add items after this.
 
 Examples:
-  pangolin orch close feed-1")]
+  pangolin orch close feed-1
+
+Exit codes: 0 closed (or waiting for a daemon), 1 refused, 7 the daemon has not answered in time.")]
     Close {
         /// The run
         run: RunId,
         #[command(flatten)]
         actor: Actor,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Assemble and verify the audit bundle of a run
     #[command(
@@ -194,9 +204,8 @@ pub(crate) struct Submit {
     pub(crate) queue: Option<String>,
     #[command(flatten)]
     pub(crate) actor: Actor,
-    /// Seconds to wait for the admission receipt when a daemon is serving; 0 does not wait
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) wait: u64,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
 }
 
 #[derive(Debug, Args)]

@@ -21,10 +21,10 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
             printer.json(&context.deployment()?.dispatch_describe(&id).await?)?;
             Ok(Exit::Ok)
         }
-        Dispatch::Cancel { id, actor: flag } => {
+        Dispatch::Cancel { id, actor: flag, wait } => {
             let deployment = context.deployment()?;
             let message = deployment.dispatch_cancel(&id, &actor(&flag)).await?;
-            let end = super::orch::settle(context, &deployment, &message).await?;
+            let end = super::orch::settle(context, &deployment, &message, wait).await?;
             if printer.is_json() {
                 printer.json(&json!({ "dispatch": id, "requested": true }))?;
             } else {

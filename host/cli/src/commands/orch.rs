@@ -8,21 +8,16 @@ mod render;
 mod serve;
 mod status;
 
-use std::time::Duration;
-
 use pangolin_runtime::deployment::Deployment;
 use serde_json::json;
 
 use crate::{
-    args::{Actor, Target, orch::Orch},
+    args::{Actor, Target, Wait, orch::Orch},
     context::{Context, actor},
     error::CliResult,
     exit::Exit,
     watch,
 };
-
-/// How long a daemon may take to answer a request.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
     match verb {
@@ -33,19 +28,19 @@ pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
         Orch::Runs { active } => status::runs(context, active).await,
         Orch::Status { run, ascii } => status::status(context, run, ascii).await,
         Orch::Watch(args) => watch::run(context, args).await,
-        Orch::Cancel { target, actor } => cancel(context, target, &actor).await,
-        Orch::Extend { run, items, actor } => grow::extend(context, &run, &items, &actor).await,
-        Orch::Close { run, actor } => grow::close(context, &run, &actor).await,
+        Orch::Cancel { target, actor, wait } => cancel(context, target, &actor, wait).await,
+        Orch::Extend { run, items, actor, wait } => grow::extend(context, &run, &items, &actor, wait).await,
+        Orch::Close { run, actor, wait } => grow::close(context, &run, &actor, wait).await,
         Orch::Audit { run, out } => audit::run(context, &run, out.as_deref()).await,
         Orch::Logs(args) => logs::run(context, args).await,
     }
 }
 
-async fn cancel(context: &Context, target: Target, flag: &Actor) -> CliResult {
+async fn cancel(context: &Context, target: Target, flag: &Actor, wait: Wait) -> CliResult {
     let printer = &context.printer;
     let deployment = context.deployment()?;
     let message = deployment.cancel(&target.run, target.item.as_ref(), &actor(flag)).await?;
-    let end = settle(context, &deployment, &message).await?;
+    let end = settle(context, &deployment, &message, wait).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "item": target.item, "requested": true }))?;
     } else {
@@ -57,13 +52,18 @@ async fn cancel(context: &Context, target: Target, flag: &Actor) -> CliResult {
 }
 
 /// Waits for the daemon's answer to a request, so that a refusal is an error of this command and not a secret.
-pub(super) async fn settle(context: &Context, deployment: &Deployment, message: &str) -> CliResult {
+pub(super) async fn settle(
+    context: &Context,
+    deployment: &Deployment,
+    message: &str,
+    wait: Wait,
+) -> CliResult {
     if deployment.daemon().is_none() {
         return Ok(Exit::Ok);
     }
-    let wait = deployment.answer(message, ANSWER_WAIT);
-    let answer = context.printer.progress("waiting for the daemon", wait).await?;
-    Ok(unanswered(context, deployment, answer.is_some(), ANSWER_WAIT, "the request"))
+    let answer = deployment.answer(message, wait.duration());
+    let answer = context.printer.progress("waiting for the daemon", answer).await?;
+    Ok(unanswered(context, deployment, answer.is_some(), wait, "the request"))
 }
 
 /// How a verb ends whose message was `answered` or not within `waited`. A daemon that serves and does not answer is told by
@@ -72,17 +72,17 @@ pub(super) fn unanswered(
     context: &Context,
     deployment: &Deployment,
     answered: bool,
-    waited: Duration,
+    waited: Wait,
     what: &str,
 ) -> Exit {
     let Some(daemon) = deployment.daemon().filter(|_| !answered) else { return Exit::Ok };
-    if waited.is_zero() {
+    if waited.wait == 0 {
         context.printer.note(format_args!("{what} is in the inbox; the daemon was not waited for"));
         return Exit::Ok;
     }
     context.printer.warn(format_args!(
         "the daemon (process {daemon}) has not answered within {} s: {what} is in its inbox, and it may still refuse it",
-        waited.as_secs()
+        waited.wait
     ));
     Exit::Unanswered
 }

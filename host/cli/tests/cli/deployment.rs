@@ -245,7 +245,7 @@ fn a_daemon_that_does_not_answer_is_told_from_none_by_the_exit_code() {
     assert_eq!((&document["run"], &document["state"]), (&json!("later"), &json!("queued")));
     place.write("plan.json", plan("unwatched"));
     place.run(&["orch", "submit", "plan.json", "--wait", "0"]).code(0).says(&["was not waited for"]);
-    place.run(&["orch", "cancel", "late"]).code(7).says(&["the request is in its inbox"]);
+    place.run(&["orch", "cancel", "late", "--wait", "1"]).code(7).says(&["the request is in its inbox"]);
     kill(stopped, Signal::SIGCONT).unwrap();
     // Now it answers: what it has not admitted it refuses.
     place.write("plan.json", plan("answered"));

@@ -189,12 +189,12 @@ pub(crate) fn run(world: &World, run: &str, items: &[Value]) -> Value {
 }
 
 /// Submits a plan that the daemon must reject. While the machine is busy `orch submit` may end before the daemon has
-/// answered, and says so; then it is asked again.
+/// answered, and says so (7); then it is asked again.
 pub(crate) fn rejected(world: &World, plan: &str) -> Output {
     let end = Instant::now() + DEADLINE;
     loop {
         let output = world.run(&["orch", "submit", plan]);
-        if !output.stderr.contains("has not answered yet") || Instant::now() > end {
+        if output.code != Some(7) || Instant::now() > end {
             return output.code(1);
         }
     }

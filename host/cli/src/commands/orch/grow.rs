@@ -6,28 +6,34 @@ use pangolin_core::{ids::RunId, validate::Finding};
 use pangolin_runtime::deployment::Deployment;
 use serde_json::json;
 
-use super::{ANSWER_WAIT, unanswered, warn_without_daemon};
+use super::{unanswered, warn_without_daemon};
 use crate::{
-    args::Actor,
+    args::{Actor, Wait},
     context::{Context, actor},
     error::{CliResult, print_findings},
     files,
     printer::one_line,
 };
 
-pub(super) async fn extend(context: &Context, run: &RunId, items: &Path, flag: &Actor) -> CliResult {
+pub(super) async fn extend(
+    context: &Context,
+    run: &RunId,
+    items: &Path,
+    flag: &Actor,
+    wait: Wait,
+) -> CliResult {
     let bytes = files::read(items)?;
     let deployment = context.deployment()?;
     // A run that cannot be loaded is an error of the request itself, in its own words.
     let warnings = deployment.warnings_of_items(run, &bytes).await.unwrap_or_default();
     let message = deployment.extend(run, &bytes, &actor(flag)).await?;
-    report(context, &deployment, run, &message, &warnings).await
+    report(context, &deployment, run, &message, wait, &warnings).await
 }
 
-pub(super) async fn close(context: &Context, run: &RunId, flag: &Actor) -> CliResult {
+pub(super) async fn close(context: &Context, run: &RunId, flag: &Actor, wait: Wait) -> CliResult {
     let deployment = context.deployment()?;
     let message = deployment.close(run, &actor(flag)).await?;
-    report(context, &deployment, run, &message, &[]).await
+    report(context, &deployment, run, &message, wait, &[]).await
 }
 
 /// Waits for the daemon, when there is one, and says what it answered. A refusal is an error of the command.
@@ -36,12 +42,15 @@ async fn report(
     deployment: &Deployment,
     run: &RunId,
     message: &str,
+    wait: Wait,
     warnings: &[Finding],
 ) -> CliResult {
     let printer = &context.printer;
     let serving = deployment.daemon().is_some();
     let answer = match serving {
-        true => printer.progress("waiting for the daemon", deployment.answer(message, ANSWER_WAIT)).await?,
+        true => {
+            printer.progress("waiting for the daemon", deployment.answer(message, wait.duration())).await?
+        }
         false => None,
     };
     let answered = answer.is_some() || !serving;
@@ -63,5 +72,5 @@ async fn report(
         printer.note(format_args!("{run}: {}", one_line(&what)));
     }
     warn_without_daemon(context, deployment, "the request waits");
-    Ok(unanswered(context, deployment, answered, ANSWER_WAIT, "the request"))
+    Ok(unanswered(context, deployment, answered, wait, "the request"))
 }

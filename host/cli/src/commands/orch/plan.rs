@@ -1,6 +1,6 @@
 //! `pangolin orch validate` and `submit`.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use pangolin_core::validate::{Finding, Severity};
 use pangolin_runtime::deployment::{RuntimeError, SubmitOptions};
@@ -73,11 +73,10 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         Err(error) => return Err(error.into()),
     };
     let run = &submission.run;
-    let waited = Duration::from_secs(args.wait);
     // Without a daemon nobody is waited for.
     let (mut receipt, mut answered) = (None, !serving);
     if serving {
-        let wait = deployment.answer(&submission.message, waited);
+        let wait = deployment.answer(&submission.message, args.wait.duration());
         match printer.progress("waiting for the admission receipt", wait).await {
             Ok(answer) => {
                 answered = answer.is_some();
@@ -105,7 +104,7 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
             document["receipt"] = receipt;
         }
         printer.json(&document)?;
-        return Ok(super::unanswered(context, &deployment, answered, waited, "the run"));
+        return Ok(super::unanswered(context, &deployment, answered, args.wait, "the run"));
     }
     // Not before the daemon has answered: a script must not take the id of a rejected run.
     printer.line(run)?;
@@ -114,7 +113,7 @@ pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
         Some(receipt) => print_receipt(printer, &receipt),
         None => super::warn_without_daemon(context, &deployment, "the run is queued"),
     }
-    let end = super::unanswered(context, &deployment, answered, waited, "the run");
+    let end = super::unanswered(context, &deployment, answered, args.wait, "the run");
     printer.hint(format_args!("pangolin orch watch {run}"));
     Ok(end)
 }
