@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::{
     binaries,
     daemon::Daemon,
-    docker, process,
+    docker,
+    package::{self, Arch},
+    process,
     workspace::{GUEST_TARGET, Workspace},
 };
 
@@ -22,6 +24,9 @@ const IDLE_WATCH: Duration = Duration::from_secs(10);
 
 /// How long the daemon may take until its processor time stands still.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Largest archive of a function.
+const PACKAGE_LIMIT: u64 = 15 * 1_024 * 1_024;
 
 /// Runs one benchmark.
 pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
@@ -41,8 +46,11 @@ pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
         }
         "size" => size(workspace),
         "plugins" => example("pangolin-plugin-host", "bench_plugins"),
+        "lambda" => lambda(workspace),
         _ => {
-            bail!("do not know the benchmark {what:?}; there are engine, dispatch, verify, size and plugins")
+            bail!(
+                "do not know the benchmark {what:?}; there are engine, dispatch, verify, size, plugins and lambda"
+            )
         }
     }
 }
@@ -65,6 +73,24 @@ fn dispatch(workspace: &Workspace) -> Result<()> {
     let image = docker::demo_image(workspace)?;
     let worker = binaries::release_musl(workspace, "pangolin-worker-process", "pangolin-conformance-worker")?;
     process::run(example("pangolin-worker-docker", "overhead").arg("--").arg(worker).arg(image))
+}
+
+/// The functions as they would be uploaded. Their process is what is measured, so the program that starts them may be a
+/// debug build.
+fn lambda(workspace: &Workspace) -> Result<()> {
+    let packages = package::build(workspace, Arch::here()?, &[])?;
+    let mut bench = process::cargo();
+    bench
+        .args(["run", "--quiet", "-p", "pangolin-lambda-fake", "--example", "bench_lambda", "--"])
+        .current_dir(&workspace.root);
+    for package in packages {
+        let shape = format!("{}-package", package.function);
+        line(
+            &json!({ "bench": "lambda", "shape": shape, "bytes": package.bytes, "limit_bytes": PACKAGE_LIMIT }),
+        );
+        bench.arg(package.function).arg(package.path);
+    }
+    process::run(&mut bench)
 }
 
 fn line(value: &Value) {

@@ -40,7 +40,8 @@ cargo xtask <task>
   check                       format, lints and the wasm32 check of the pure crates
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
   bench <what>                engine | dispatch | verify | size | plugins | lambda; one JSON line per figure on stdout
-  package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip; x86_64 or arm64
+  package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip, for x86_64 or arm64;
+                              with names of functions only those
   wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
   corpus add <pkg>@<ver>...   keeps a compiled plugin per language of released contracts in tests/corpus;
                               --built uses the programs that are there

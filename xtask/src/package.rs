@@ -81,26 +81,32 @@ pub(crate) struct Package {
     pub(crate) bytes: u64,
 }
 
-/// `package [--arch x86_64|arm64]`: one JSON line for each archive.
+/// `package [--arch x86_64|arm64] [<function>...]`: one JSON line for each archive.
 pub(crate) fn run(workspace: &Workspace, args: &[&str]) -> Result<()> {
-    let arch = match args {
-        [] => Arch::here()?,
-        ["--arch", name] => Arch::parse(name)?,
-        _ => bail!("do not know {:?}; it is: cargo xtask package [--arch x86_64|arm64]", args.join(" ")),
+    let (arch, names) = match args {
+        ["--arch", name, names @ ..] => (Arch::parse(name)?, names),
+        names => (Arch::here()?, names),
     };
-    for Package { function, path, bytes } in build(workspace, arch)? {
+    for Package { function, path, bytes } in build(workspace, arch, names)? {
         println!("{}", json!({ "package": function, "arch": arch.name(), "path": path, "bytes": bytes }));
     }
     Ok(())
 }
 
-/// Builds the functions that there are and packs each.
-pub(crate) fn build(workspace: &Workspace, arch: Arch) -> Result<Vec<Package>> {
+/// Builds the functions with these names, or without names all that there are, and packs each.
+pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result<Vec<Package>> {
+    if let Some(name) = names.iter().find(|name| !FUNCTIONS.contains(name)) {
+        bail!("do not know the function {name:?}; there are {}", FUNCTIONS.join(", "));
+    }
     let (there, missing): (Vec<&'static str>, Vec<_>) = FUNCTIONS
         .into_iter()
+        .filter(|function| names.is_empty() || names.contains(function))
         .partition(|function| workspace.root.join("lambdas").join(function).join("Cargo.toml").is_file());
     for function in missing {
         eprintln!("SKIPPED: there is no lambdas/{function}; its package is missing");
+    }
+    if there.is_empty() {
+        return Ok(Vec::new());
     }
     ensure_rust_targets(workspace, &[arch.rust_target()])?;
     let mut cargo = process::cargo();

@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let dir = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut problems = Vec::new();
     for pair in args.chunks(2) {
         let [name, package] = pair else { return Err("expected pairs of a name and an archive".into()) };
         let program = unpack(Path::new(package), &dir.path().join(name))?;
@@ -31,12 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             .env("PANGOLIN_DOORBELL_URL", "http://127.0.0.1:9/000000000000/doorbell")
             .env("PANGOLIN_DEPLOYMENT", "s3://bench-data/config/deployment.json")
             .env("PANGOLIN_STACK", "bench");
-        runtime.block_on(cold(&function))?;
-        if name != "tick" {
-            runtime.block_on(ring(function))?;
-        }
+        let figures = runtime.block_on(async {
+            cold(&function).await?;
+            if name == "tick" { Ok(()) } else { ring(function).await }
+        });
+        // The others have figures all the same.
+        problems.extend(figures.err().map(|problem| problem.to_string()));
     }
-    Ok(())
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ").into()) }
 }
 
 fn line(value: &Value) -> std::io::Result<()> {
