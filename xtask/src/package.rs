@@ -108,6 +108,11 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result
     if there.is_empty() {
         return Ok(Vec::new());
     }
+    // First what may lack a tool: the other build takes minutes.
+    let git = match there.contains(&WITH_GIT) {
+        true => Some(git::build(workspace, arch).context("cannot make the static git of the tick")?),
+        false => None,
+    };
     ensure_rust_targets(workspace, &[arch.rust_target()])?;
     let mut cargo = process::cargo();
     cargo.args(["build", "--profile", PROFILE, "--target", arch.rust_target()]);
@@ -123,8 +128,7 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result
         let built = workspace.target.join(arch.rust_target()).join(PROFILE);
         let mut entries =
             vec![Entry::program("bootstrap", built.join(format!("pangolin-lambda-{function}")))];
-        if function == WITH_GIT {
-            let git = git::build(workspace, arch).context("cannot make the static git of the tick")?;
+        if let (WITH_GIT, Some(git)) = (function, &git) {
             entries.extend(git.entries());
         }
         let path = workspace.target.join("packages").join(format!("{function}-{}.zip", arch.name()));

@@ -6,7 +6,7 @@
 
 use std::{error::Error, io::Write as _, path::Path, time::Duration};
 
-use pangolin_aws::{Aws, AwsConfig, Service};
+use pangolin_aws::{Aws, Service};
 use pangolin_lambda_fake::{Function, Init, Kill, LambdaFake, Outcome, Queue, unpack};
 use pangolin_s3_fake::Ministack;
 use serde_json::{Value, json};
@@ -88,12 +88,7 @@ async fn cold(function: &Function) -> Result<(), Box<dyn Error>> {
 async fn ring(mut function: Function) -> Result<(), Box<dyn Error>> {
     let Some(server) = Ministack::start("figures of a ring").await else { return Ok(()) };
     let endpoint = server.endpoint();
-    let config = AwsConfig {
-        region: Some("us-east-1".to_owned()),
-        endpoint_url: Some(endpoint.clone()),
-        ..AwsConfig::default()
-    };
-    let aws = Aws::open(config).await?;
+    let aws = Aws::for_tests(&endpoint, 3, Aws::http())?;
     let client = aws_sdk_sqs::Client::new(&aws.sdk(Service::Sqs));
     let made = client.create_queue().queue_name("doorbell").send().await?;
     let queue = Queue::new(&aws, made.queue_url().ok_or("no URL")?);
