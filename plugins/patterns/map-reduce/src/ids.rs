@@ -11,6 +11,15 @@ pub(crate) const REDUCE: &str = "reduce";
 /// Longest beginning of a key that is too long to be an id.
 const BEGINNING_BYTES: usize = 80;
 
+/// Whether an id may hold it and it is not the mark of another one.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'@' | b'+' | b'-')
+}
+
+fn has_dots(key: &[u8]) -> bool {
+    key.windows(2).any(|pair| pair == b"..")
+}
+
 /// Id of the map of the output `key`, the `position`th of the splitter's outputs in order (from 0).
 ///
 /// `map-` and the key, in which every byte that an id may not hold, every `~`, and every `.` behind a `.` is written as
@@ -20,13 +29,16 @@ pub(crate) fn map_id(key: &str, position: usize) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut id = String::with_capacity(MAP.len() + key.len());
     id.push_str(MAP);
+    // Mostly there is nothing to write differently.
+    if MAP.len() + key.len() <= ID_BYTES_MAX && key.bytes().all(is_plain) && !has_dots(key.as_bytes()) {
+        id.push_str(key);
+        return id;
+    }
     // Where the encoded form of a byte begins, so that none is cut in two.
     let mut cut = id.len();
     let mut before = b' ';
     for byte in key.bytes() {
-        let is_legal =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'@' | b'+' | b'-');
-        if is_legal && !(byte == b'.' && before == b'.') {
+        if is_plain(byte) && !(byte == b'.' && before == b'.') {
             id.push(char::from(byte));
         } else {
             id.push('~');

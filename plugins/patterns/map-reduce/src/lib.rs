@@ -7,8 +7,6 @@ mod config;
 mod ids;
 mod step;
 
-use std::collections::BTreeSet;
-
 use pangolin_pattern_sdk::{Decisions, Fault, Finding, Pattern, Run};
 
 /// The pattern.
@@ -65,13 +63,26 @@ impl Pattern for MapReduce {
 
     fn step(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
         // The splitters that what ended belongs to: itself, or of a map the one it waits for.
-        let mut concerned = BTreeSet::new();
+        let mut concerned: Vec<u32> = Vec::new();
+        let mut has_owner = false;
         for brief in run.ended() {
             let item = run.expect(brief.index)?;
-            if item.has_input(config::KEY) {
-                concerned.insert(brief.index);
-            } else if brief.id.starts_with(ids::MAP) {
-                concerned.extend(item.depends_on());
+            let more = if item.has_input(config::KEY) {
+                vec![brief.index]
+            } else if brief.id.starts_with(ids::MAP) && !has_owner {
+                // Maps belong to one splitter: a run has one that adds any.
+                let owners = item.depends_on();
+                has_owner =
+                    owners.iter().any(|index| run.item(*index).is_some_and(|it| it.has_input(config::KEY)));
+                owners
+            } else {
+                continue;
+            };
+            // In the order of the run. A step has few of them.
+            for index in more {
+                if let Err(place) = concerned.binary_search(&index) {
+                    concerned.insert(place, index);
+                }
             }
         }
         for index in concerned {
@@ -83,5 +94,9 @@ impl Pattern for MapReduce {
         Ok(())
     }
 }
+
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
 
 pangolin_pattern_sdk::export_pattern!(MapReduce);

@@ -212,11 +212,26 @@ fn reduce(
 ) -> core::result::Result<(), Fault> {
     // Everything is asked for in a few calls, as there may be 10,000 maps.
     let ids: Vec<String> = keys.iter().enumerate().map(|(position, key)| map_id(key, position)).collect();
+    let part = |key: &str| {
+        let mut part = String::with_capacity(config.key_prefix.len() + 1 + key.len());
+        part.push_str(&config.key_prefix);
+        part.push('-');
+        part.push_str(key);
+        part
+    };
+    // Whether they are done is all that matters when nobody asks for their outputs, and when everything of the run is
+    // done, they are: all of them are there.
+    if config.on_map_failure == OnMapFailure::Fail && run.count(Phase::Succeeded) == run.len() {
+        let parts = keys.iter().map(|key| part(key)).zip(ids);
+        let spec = ItemSpec::from_template(REDUCE, &config.reduce).need_outputs(&config.output_path, parts);
+        out.explain(REDUCE, &format!("all {} maps are done", keys.len()));
+        out.spawn(&spec)?;
+        return finish(run, out);
+    }
     let found: Option<Vec<u32>> = run.find_all(&ids).into_iter().collect();
     let Some(found) = found else { return Ok(()) };
     let first = found.iter().copied().min().unwrap_or_default();
     let phases = run.phases_from(first);
-    // Whether they are done is all that matters when every one of them is and nobody asks for its outputs.
     let is_plain = config.on_map_failure == OnMapFailure::Fail && !phases.contains(&Phase::Unsuccessful);
     let details: Vec<ItemDetail> = if is_plain { Vec::new() } else { run.details_from(first).collect() };
     let (mut parts, mut missing, mut reasons) = (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
@@ -230,7 +245,7 @@ fn reduce(
                 out.explain(REDUCE, &format!("not added: {cancelled}"));
                 return finish(run, out);
             }
-            Some(Ok(Result::Worked)) => parts.push(([&config.key_prefix, "-", key].concat(), id)),
+            Some(Ok(Result::Worked)) => parts.push((part(key), id)),
             Some(Ok(Result::DidNot(why))) => {
                 missing.push(Value::String(key.clone()));
                 if reasons.len() < NAMED_MAX {

@@ -28,4 +28,8 @@ impl Pattern for Pipeline {
     }
 }
 
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
+
 pangolin_pattern_sdk::export_pattern!(Pipeline);

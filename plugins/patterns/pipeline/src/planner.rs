@@ -6,7 +6,10 @@ use pangolin_pattern_sdk::{
     Decisions, Fault, Finding, ItemBrief, Run, copy_id, fix_id, generation, id_problem,
 };
 
-use crate::gate::{self, GateConfig, OnRed};
+use crate::{
+    gate::{self, GateConfig, OnRed},
+    run_state::set,
+};
 
 /// Most possible items that are drawn; a plan with many gates and rounds would hide itself behind them.
 const POSSIBLE_MAX: usize = 1_000;
@@ -114,7 +117,7 @@ impl Graph {
 
     /// Takes away what has nothing before or nothing behind it until nothing changes.
     fn on_cycles(&self) -> BTreeSet<u32> {
-        let mut left: BTreeSet<u32> = self.items.iter().map(|item| item.index).collect();
+        let mut left = set(self.items.iter().map(|item| item.index));
         for (edges, back) in [(&self.depends_on, &self.dependents), (&self.dependents, &self.depends_on)] {
             let mut open: Vec<usize> =
                 edges.iter().map(|edges| edges.iter().filter(|edge| left.contains(edge)).count()).collect();
@@ -222,8 +225,7 @@ impl Graph {
         for (index, gate) in self.fixing() {
             let id = self.id(*index);
             let behind = self.reach([*index], &self.dependents);
-            let behind: BTreeSet<u32> =
-                self.items.iter().map(|item| item.index).filter(|it| behind[*it as usize]).collect();
+            let behind = set(self.items.iter().map(|item| item.index).filter(|it| behind[*it as usize]));
             let mut work = gate.subject.clone();
             for round in 1..=gate.attempts_max {
                 if drawn.len() + behind.len() + 2 > POSSIBLE_MAX {
@@ -240,9 +242,9 @@ impl Graph {
                 };
                 for it in std::iter::once(index).chain(&behind) {
                     let deps = self.depends_on[*it as usize].iter();
-                    let mut after: BTreeSet<String> = deps
-                        .map(|dep| if self.id(*dep) == gate.subject { fix.clone() } else { now(*dep) })
-                        .collect();
+                    let mut after =
+                        set(deps
+                            .map(|dep| if self.id(*dep) == gate.subject { fix.clone() } else { now(*dep) }));
                     if it == index {
                         after.insert(fix.clone());
                     }

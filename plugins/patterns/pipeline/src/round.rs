@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pangolin_pattern_sdk::{
-    Decisions, Fault, ItemSpec, Phase, Run, SpawnTemplate, fault, fix_id, generation,
+    Decisions, Fault, ItemSpec, Phase, Run, SpawnTemplate, fault, fix_id, generation, json,
 };
 use serde_json::Value;
 
-use crate::run_state::{Gate, State, Stuck, behind, next_id};
+use crate::run_state::{Gate, State, Stuck, behind, next_id, set};
 
 /// The output in which a gate says what is to be fixed.
 const FINDINGS: &str = "findings";
@@ -28,7 +28,7 @@ struct Group<'s> {
 
 pub(crate) fn rounds(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
     let state = State::read(run)?;
-    let ended: BTreeSet<u32> = run.ended().map(|brief| brief.index).collect();
+    let ended = set(run.ended().map(|brief| brief.index));
     explain_ends(&state, &ended, out);
     let stuck = state.stuck()?;
     let groups = groups(&state);
@@ -98,11 +98,11 @@ fn failed_advice<'s>(state: &'s State<'_>) -> impl Iterator<Item = &'s Gate> {
 /// Those that failed now and behind which something was skipped that can go on without them.
 fn released(state: &State<'_>, stuck: &BTreeMap<u32, Stuck>, ended: &BTreeSet<u32>) -> BTreeSet<String> {
     let goes_on = |gate: &&Gate| {
-        let behind = behind(stuck, &BTreeSet::from([gate.id.clone()]), &state.items);
+        let behind = behind(stuck, &set([gate.id.clone()]), &state.items);
         !behind.is_empty() && !behind.iter().any(|index| stuck[index].is_cancelled)
     };
     let now = failed_advice(state).filter(|gate| ended.contains(&gate.index));
-    now.filter(goes_on).map(|gate| gate.id.clone()).collect()
+    set(now.filter(goes_on).map(|gate| gate.id.clone()))
 }
 
 impl<'s> Group<'s> {
@@ -152,7 +152,7 @@ impl<'s> Group<'s> {
                 }
             }
         }
-        let sources = self.red().map(|gate| gate.id.clone()).collect();
+        let sources = set(self.red().map(|gate| gate.id.clone()));
         let behind = behind(stuck, &sources, &state.items);
         let cancelled = behind.iter().find(|index| stuck[index].is_cancelled);
         Ok(cancelled.and_then(|index| {
@@ -246,8 +246,7 @@ fn copyable(
     moves: &Moves,
     out: &Decisions<'_>,
 ) -> Result<BTreeSet<u32>, Fault> {
-    let mut again: BTreeSet<u32> =
-        behind.iter().copied().filter(|index| !stuck[index].is_cancelled).collect();
+    let mut again = set(behind.iter().copied().filter(|index| !stuck[index].is_cancelled));
     loop {
         let mut blocked = Vec::new();
         for index in &again {
@@ -280,7 +279,7 @@ fn obstacle(
     match moves.get(newest) {
         Some(Some(_)) => return Ok(None),
         Some(None) => {
-            let spec: Value = serde_json::from_str(&state.run.expect(index)?.spec_json()).unwrap_or_default();
+            let spec: Value = json::parse(&state.run.expect(index)?.spec_json()).unwrap_or_default();
             let mut needs = spec["needs"].as_object().into_iter().flat_map(|needs| needs.values());
             let needed = needs.any(|need| need["from"] == id);
             return Ok(needed.then(|| format!("it needs a product of {id}, which failed")));

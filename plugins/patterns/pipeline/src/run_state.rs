@@ -37,6 +37,15 @@ pub(crate) fn next_id(id: &str) -> String {
     copy_id(base, number + 1)
 }
 
+/// A set of these. One by one: making it in one go takes several times the code, and code is what loading costs.
+pub(crate) fn set<T: Ord>(members: impl IntoIterator<Item = T>) -> BTreeSet<T> {
+    let mut set = BTreeSet::new();
+    for member in members {
+        set.insert(member);
+    }
+    set
+}
+
 /// An item that was skipped or cancelled and has no copy.
 #[derive(Debug)]
 pub(crate) struct Stuck {

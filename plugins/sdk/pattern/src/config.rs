@@ -1,12 +1,13 @@
 //! Configuration of a pattern on an item's inputs: every finding at once, each with its JSON pointer and a hint.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
 use crate::{
     SpawnTemplate,
     host::{Fault, fault},
+    json,
 };
 
 /// What is wrong with a plan.
@@ -82,7 +83,7 @@ impl<'f> Config<'f> {
         findings: &'f mut Vec<Finding>,
         read: impl FnOnce(&mut Config<'_>) -> T,
     ) -> T {
-        let fields = match serde_json::from_str(json) {
+        let fields = match json::parse(json) {
             Ok(Value::Object(fields)) => fields,
             _ => {
                 let found = Finding::new(&*pointer, "must be an object", "see docs/plugins/patterns.md");
@@ -276,11 +277,11 @@ fn template<T>(
         None => None,
     };
     let locks = config.texts("resourceLocks");
-    let mut attrs = BTreeMap::new();
+    let mut attrs = Vec::new();
     for (key, kind) in TEMPLATE_ATTRS {
         let Some(value) = config.value(key) else { continue };
         match fits(kind, &value) {
-            None => drop(attrs.insert(key.into(), value.to_string().into())),
+            None => attrs.push((key.into(), json::write(&value).into())),
             Some(wanted) => config.problem(
                 key,
                 format!("must be {wanted}"),
@@ -302,7 +303,8 @@ fn template<T>(
     if findings.len() > before {
         return None;
     }
-    let inputs = inputs?.into_iter().map(|(key, value)| (key.into(), value.to_string().into())).collect();
+    let inputs =
+        inputs?.iter().map(|(key, value)| (key.as_str().into(), json::write(value).into())).collect();
     let locks = locks?.into_iter().map(Into::into).collect();
     Some((SpawnTemplate { executor: executor?.into(), inputs, locks, attrs }, more))
 }

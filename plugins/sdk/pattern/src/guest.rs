@@ -1,5 +1,7 @@
 //! The component's side: the contract's imports as the traits of [`crate::host`].
 
+use std::rc::Rc;
+
 use crate::{
     Decisions, Fault, ItemSpec, Pattern, Run, Select,
     host::{ItemAccess, ItemBrief, ItemDetail, Phase, Refusal, Sink, View},
@@ -189,12 +191,16 @@ impl Sink for Imports<'_> {
         }
         // Outputs of one path in a row go in one call: an item may need 10,000 of them.
         let mut needs = spec.needs.iter().peekable();
-        while let Some((key, (source, select))) = needs.next() {
+        while let Some((key, source, select)) = needs.next() {
             match select {
                 Select::Patch => handle.need_patch(key, source),
                 Select::Output(path) => {
-                    let mut row = vec![(key.as_str(), source.as_str())];
-                    while let Some((key, (source, _))) = needs.next_if(|(_, (_, next))| next == select) {
+                    let mut row = Vec::with_capacity(1 + needs.len());
+                    row.push((key.as_str(), source.as_str()));
+                    // Those that were added together share the path.
+                    let is_same =
+                        |next: &Select| matches!(next, Select::Output(next) if Rc::ptr_eq(next, path));
+                    while let Some((key, source, _)) = needs.next_if(|(_, _, next)| is_same(next)) {
                         row.push((key, source));
                     }
                     match row.as_slice() {

@@ -39,6 +39,9 @@ mod decisions;
 mod guest;
 pub mod host;
 mod ids;
+pub mod json;
+#[cfg(target_family = "wasm")]
+mod memory;
 #[cfg(not(target_family = "wasm"))]
 pub mod mock;
 mod run;
@@ -51,6 +54,8 @@ pub use guest::raw;
 pub use guest::{
     GuestDecide, GuestPlanner, WitDecisions, WitFault, WitRunView, bindings, run_plan, run_step,
 };
+#[cfg(target_family = "wasm")]
+pub use memory::CallMemory;
 pub use {
     config::{Config, Finding, bad_config},
     decisions::Decisions,

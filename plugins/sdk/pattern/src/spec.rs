@@ -1,13 +1,24 @@
 //! Items to add: from scratch, from a template, or as a copy.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use crate::{
     Item,
     host::{Fault, fault},
+    json,
 };
+
+/// Names and what they stand for. A list, because an item has few and a map is a lot of code.
+pub(crate) type Pairs = Vec<(Rc<str>, Rc<str>)>;
+
+fn set(pairs: &mut Pairs, key: &str, value: Rc<str>) {
+    match pairs.iter_mut().find(|pair| &*pair.0 == key) {
+        Some(pair) => pair.1 = value,
+        None => pairs.push((key.into(), value)),
+    }
+}
 
 /// Which product of an item is handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,18 +33,16 @@ pub enum Select {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpawnTemplate {
     pub(crate) executor: Rc<str>,
-    pub(crate) inputs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) inputs: Pairs,
     pub(crate) locks: Vec<Rc<str>>,
-    pub(crate) attrs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) attrs: Pairs,
 }
 
 impl SpawnTemplate {
     /// Bytes that one item of it takes, without ids and edges. For decisions about how many to add in one step.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let pairs = |map: &BTreeMap<Rc<str>, Rc<str>>| {
-            map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
-        };
+        let pairs = |map: &Pairs| map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
         self.executor.len()
             + pairs(&self.inputs)
             + pairs(&self.attrs)
@@ -47,12 +56,13 @@ pub struct ItemSpec {
     pub(crate) id: String,
     pub(crate) executor: Rc<str>,
     /// JSON text by key.
-    pub(crate) inputs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) inputs: Pairs,
     pub(crate) depends_on: Vec<String>,
-    pub(crate) needs: BTreeMap<String, (String, Select)>,
+    /// Key, source and what of it. Of those with the same key the last one counts.
+    pub(crate) needs: Vec<(String, String, Select)>,
     pub(crate) locks: Vec<Rc<str>>,
     /// Optional members by their name in a plan, JSON text.
-    pub(crate) attrs: BTreeMap<Rc<str>, Rc<str>>,
+    pub(crate) attrs: Pairs,
     pub(crate) supersedes: Option<String>,
 }
 
@@ -63,11 +73,11 @@ impl ItemSpec {
         Self {
             id: id.to_owned(),
             executor: executor.into(),
-            inputs: BTreeMap::new(),
+            inputs: Vec::new(),
             depends_on: Vec::new(),
-            needs: BTreeMap::new(),
+            needs: Vec::new(),
             locks: Vec::new(),
-            attrs: BTreeMap::new(),
+            attrs: Vec::new(),
             supersedes: None,
         }
     }
@@ -95,8 +105,11 @@ impl ItemSpec {
         mut edge: impl FnMut(&str) -> Option<String>,
     ) -> Result<Self, Fault> {
         let bad = |what: &str| fault("bad-spec", format!("item {} as the host gives it: {what}", item.id()));
-        let fields: Map<String, Value> =
-            serde_json::from_str(&item.spec_json()).map_err(|error| bad(&error.to_string()))?;
+        let fields = match json::parse(&item.spec_json()) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(bad("not an object")),
+            Err(problem) => return Err(bad(&problem)),
+        };
         let mut copy = Self::new(id, "");
         for (key, value) in fields {
             match (key.as_str(), value) {
@@ -104,8 +117,8 @@ impl ItemSpec {
                 ("executor", Value::String(name)) => copy.executor = name.into(),
                 ("inputs", Value::Object(inputs)) => {
                     copy.inputs = inputs
-                        .into_iter()
-                        .map(|(key, value)| (key.into(), value.to_string().into()))
+                        .iter()
+                        .map(|(key, value)| (key.as_str().into(), json::write(value).into()))
                         .collect();
                 }
                 ("depends_on", Value::Array(deps)) => {
@@ -132,11 +145,11 @@ impl ItemSpec {
                             _ => return Err(bad("a need selects what this SDK does not know")),
                         };
                         if let Some(from) = edge(from) {
-                            copy.needs.insert(key, (from, select));
+                            copy.needs.push((key, from, select));
                         }
                     }
                 }
-                (_, value) => drop(copy.attrs.insert(key.into(), value.to_string().into())),
+                (_, value) => copy.attrs.push((key.into(), json::write(&value).into())),
             }
         }
         if copy.executor.is_empty() {
@@ -154,7 +167,7 @@ impl ItemSpec {
     /// Sets an input.
     #[must_use]
     pub fn input(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.inputs.insert(key.into(), value.into().to_string().into());
+        set(&mut self.inputs, key, json::write(&value.into()).into());
         self
     }
 
@@ -164,13 +177,12 @@ impl ItemSpec {
     pub fn tell(self, key: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         let before = self.input_value("workerInput");
-        let told = match before {
-            None => Some(Map::from_iter([(key.to_owned(), value.clone())])),
-            Some(Value::Object(mut fields)) if !fields.contains_key(key) => {
+        let told = match before.unwrap_or_else(|| Map::new().into()) {
+            Value::Object(mut fields) if !fields.contains_key(key) => {
                 fields.insert(key.to_owned(), value.clone());
                 Some(fields)
             }
-            Some(_) => None,
+            _ => None,
         };
         let spec = self.input(key, value);
         match told {
@@ -182,7 +194,7 @@ impl ItemSpec {
     /// An input set so far.
     #[must_use]
     pub fn input_value(&self, key: &str) -> Option<Value> {
-        serde_json::from_str(self.inputs.get(key)?).ok()
+        json::parse(&self.inputs.iter().find(|pair| &*pair.0 == key)?.1).ok()
     }
 
     fn add_dependency(&mut self, id: String) {
@@ -201,14 +213,14 @@ impl ItemSpec {
     /// Gets the patch of an item as `inputs/<key>` and waits for it.
     #[must_use]
     pub fn need_patch(mut self, key: &str, source: &str) -> Self {
-        self.needs.insert(key.to_owned(), (source.to_owned(), Select::Patch));
+        self.needs.push((key.to_owned(), source.to_owned(), Select::Patch));
         self
     }
 
     /// Gets an output of an item as `inputs/<key>` and waits for it.
     #[must_use]
     pub fn need_output(mut self, key: &str, source: &str, path: &str) -> Self {
-        self.needs.insert(key.to_owned(), (source.to_owned(), Select::Output(path.into())));
+        self.needs.push((key.to_owned(), source.to_owned(), Select::Output(path.into())));
         self
     }
 
@@ -217,9 +229,8 @@ impl ItemSpec {
     #[must_use]
     pub fn need_outputs(mut self, path: &str, needs: impl IntoIterator<Item = (String, String)>) -> Self {
         let path: Rc<str> = path.into();
-        let more = needs.into_iter().map(|(key, source)| (key, (source, Select::Output(Rc::clone(&path)))));
-        // Made in one go from what is mostly sorted already, instead of with a search per key.
-        self.needs.append(&mut more.collect());
+        let select = || Select::Output(Rc::clone(&path));
+        self.needs.extend(needs.into_iter().map(|(key, source)| (key, source, select())));
         self
     }
 
@@ -233,7 +244,7 @@ impl ItemSpec {
     /// Sets an optional member by its name in a plan, e.g. `maxAttempts`.
     #[must_use]
     pub fn attr(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.attrs.insert(key.into(), value.into().to_string().into());
+        set(&mut self.attrs, key, json::write(&value.into()).into());
         self
     }
 
@@ -247,9 +258,9 @@ impl ItemSpec {
     /// The item as in a plan. For hosts and tests.
     #[must_use]
     pub fn to_plan_item(&self) -> Map<String, Value> {
-        let json = |map: &BTreeMap<Rc<str>, Rc<str>>| -> Map<String, Value> {
+        let json = |map: &Pairs| -> Map<String, Value> {
             map.iter()
-                .map(|(key, text)| (key.to_string(), serde_json::from_str(text).unwrap_or(Value::Null)))
+                .map(|(key, text)| (key.to_string(), json::parse(text).unwrap_or(Value::Null)))
                 .collect()
         };
         let mut item = Map::new();
@@ -262,7 +273,7 @@ impl ItemSpec {
             self.locks.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
         );
         if !self.needs.is_empty() {
-            let needs = self.needs.iter().map(|(key, (from, select))| (key.clone(), need(from, select)));
+            let needs = self.needs.iter().map(|(key, from, select)| (key.clone(), need(from, select)));
             item.insert("needs".into(), needs.collect::<Map<_, _>>().into());
         }
         item.extend(json(&self.attrs));
