@@ -59,7 +59,7 @@ fn run_view(run: &MockRun) -> Arc<RunView> {
             attempts: brief.attempts,
             depends_on: item.depends_on(),
             verify_passed: item.verify_passed(),
-            output_keys: item.output_keys(),
+            output_keys: item.output_keys().into(),
             attrs: known
                 .iter()
                 .filter_map(|key| Some(((*key).to_owned(), item.attr(key)?)))
@@ -83,7 +83,7 @@ fn same(native: &Record, answer: &Decisions) {
     let theirs: Vec<(Value, Option<String>)> = answer
         .spawned
         .iter()
-        .map(|spec| (Value::Object(spec.item.clone()), spec.supersedes.as_ref().map(ToString::to_string)))
+        .map(|spec| (Value::Object(spec.item.to_json()), spec.supersedes.as_ref().map(ToString::to_string)))
         .collect();
     assert_eq!(spawned, theirs);
     let explained: Vec<(String, String)> =

@@ -6,6 +6,7 @@
 
 mod additions;
 mod amend;
+mod spawn;
 mod tolerances;
 mod tracker;
 
@@ -16,10 +17,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 pub use additions::{Addition, Unfit, additions, cause, normalised, produced};
 pub use amend::{AmendError, apply_plan_decisions};
+pub use spawn::{SpawnItem, SpawnNeed, SpawnNeeds};
 pub use tolerances::{Tolerance, tolerances};
 pub use tracker::Tracker;
 
@@ -73,7 +74,7 @@ pub struct RunItem {
     /// Result of self-verify, when it ran.
     pub verify_passed: Option<bool>,
     /// Output paths, ascending.
-    pub output_keys: Vec<String>,
+    pub output_keys: Arc<Vec<String>>,
     /// Further facts, see the contract.
     pub attrs: BTreeMap<String, String>,
 }
@@ -89,7 +90,7 @@ impl RunItem {
             attempts: 0,
             depends_on,
             verify_passed: None,
-            output_keys: Vec::new(),
+            output_keys: Arc::default(),
             attrs: BTreeMap::new(),
         }
     }
@@ -173,9 +174,8 @@ impl RunView {
 pub struct SpawnSpec {
     /// Id, new in the run.
     pub id: ItemId,
-    /// The item exactly as in a plan, id included. Checked like a submitted one (`validate::parse_items`) before it is
-    /// added.
-    pub item: Map<String, Value>,
+    /// The item exactly as in a plan, id included.
+    pub item: SpawnItem,
     /// The ended item whose place it takes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub supersedes: Option<ItemId>,

@@ -20,7 +20,7 @@ fn plan() -> Value {
 }
 
 fn spawn(id: &str, item: &Value) -> SpawnSpec {
-    SpawnSpec { id: self::id(id), item: item.as_object().expect("object").clone(), supersedes: None }
+    SpawnSpec { id: self::id(id), item: item.as_object().expect("object").clone().into(), supersedes: None }
 }
 
 fn order(item: &str, after: &str) -> Ordering {

@@ -496,7 +496,7 @@ fn spawn(text: &str, supersedes: Option<&str>) -> SpawnSpec {
     let serde_json::Value::Object(item) = serde_json::to_value(&made).expect("json") else {
         panic!("object")
     };
-    SpawnSpec { id: made.id, item, supersedes: supersedes.map(id) }
+    SpawnSpec { id: made.id, item: item.into(), supersedes: supersedes.map(id) }
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn view(run: &MockRun) -> Result<Arc<RunView>> {
             attempts: brief.attempts,
             depends_on: item.depends_on(),
             verify_passed: item.verify_passed(),
-            output_keys: item.output_keys(),
+            output_keys: item.output_keys().into(),
             attrs: Default::default(),
         });
     }
@@ -202,9 +202,9 @@ fn is_same(
     decisions: &Decisions,
 ) -> Result<()> {
     let native = native.as_ref().map_err(|fault| fault.message.clone())?;
-    let spawned = native.spawned.iter().map(|(item, _)| item);
+    let spawned = native.spawned.iter().map(|(item, _)| item.clone());
     let explained = native.explanations.iter().map(|(item, why)| (item.as_str(), why.as_str()));
-    let is_same = spawned.eq(decisions.spawned.iter().map(|spec| &spec.item))
+    let is_same = spawned.eq(decisions.spawned.iter().map(|spec| spec.item.to_json()))
         && explained.eq(decisions.explanations.iter().map(|it| (it.item.as_str(), it.why.as_str())))
         && native.close == decisions.close;
     if is_same { Ok(()) } else { Err("the component decides other things than the native code".into()) }

@@ -16,11 +16,31 @@ pub(crate) struct Crossed {
     pub(crate) from_guest: u64,
     pub(crate) to_guest: u64,
     cap: u64,
+    /// Members of items to add: each takes memory, even one without a byte.
+    pieces: usize,
 }
+
+/// Most members of items to add in one call, all items together. Every item of a full step may have a hundred.
+const PIECES_MAX: usize = 1_000_000;
 
 impl Crossed {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { calls: 0, from_guest: 0, to_guest: 0, cap: limits.hostcall_bytes_total }
+        Self { calls: 0, from_guest: 0, to_guest: 0, cap: limits.hostcall_bytes_total, pieces: 0 }
+    }
+}
+
+impl Crossed {
+    /// Counts members of items to add.
+    pub(crate) fn pieces(&mut self, more: usize) -> wasmtime::Result<()> {
+        self.pieces = self.pieces.saturating_add(more);
+        if self.pieces <= PIECES_MAX {
+            return Ok(());
+        }
+        Err(stop(Failure::OutputLimit {
+            what: "the number of members of all items to add".into(),
+            size: self.pieces as u64,
+            cap: PIECES_MAX as u64,
+        }))
     }
 }
 
@@ -113,6 +133,12 @@ impl<T: Weigh> Weigh for Option<T> {
 impl<T: Weigh> Weigh for Vec<T> {
     fn weight(&self) -> usize {
         self.iter().map(Weigh::weight).sum()
+    }
+}
+
+impl<T: Weigh> Weigh for std::sync::Arc<T> {
+    fn weight(&self) -> usize {
+        T::weight(self)
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 use pangolin_core::{
     ids::ItemId,
     pattern::{
-        Decisions, Explanation, ItemPhase, Ordering, PlanFinding, Possible, RunItem, RunView, SpawnSpec,
-        Tolerated,
+        Decisions, Explanation, ItemPhase, Ordering, PlanFinding, Possible, RunItem, RunView, SpawnItem,
+        SpawnNeeds, SpawnSpec, Tolerated,
     },
 };
 use serde_json::{Map, Value, json};
@@ -56,6 +56,10 @@ impl ViewHandle {
     pub(crate) fn new(view: Arc<RunView>) -> Self {
         Self { view }
     }
+
+    pub(crate) fn view(&self) -> &Arc<RunView> {
+        &self.view
+    }
 }
 
 /// The `item-view` resource.
@@ -66,7 +70,7 @@ pub struct ItemHandle {
 }
 
 impl ItemHandle {
-    fn item(&self) -> &RunItem {
+    pub(crate) fn item(&self) -> &RunItem {
         &self.view.items()[self.index]
     }
 }
@@ -78,7 +82,7 @@ pub struct SpecDraft {
     executor: String,
     inputs: BTreeMap<String, String>,
     depends_on: Vec<String>,
-    needs: BTreeMap<String, (String, Option<Arc<str>>)>,
+    pub(crate) needs: SpawnNeeds,
     locks: Vec<String>,
     attrs: BTreeMap<String, String>,
     supersedes: Option<String>,
@@ -167,11 +171,9 @@ impl SpecDraft {
                 .map_err(|error| refuse(&subject, format!("input {key:?} is not JSON: {error}")))?;
             inputs.insert(key, value);
         }
-        let mut needs = Map::with_capacity(self.needs.len());
-        for (key, (source, path)) in self.needs {
-            ItemId::check(&source)
-                .map_err(|error| refuse(&subject, format!("source of a need {source:?}: {error}")))?;
-            needs.insert(key, need(source, path.as_deref()));
+        for need in self.needs.iter() {
+            ItemId::check(need.from)
+                .map_err(|error| refuse(&subject, format!("source of a need {:?}: {error}", need.from)))?;
         }
         let depends_on =
             self.depends_on.iter().map(|id| item(id, "dependency")).collect::<Result<Vec<_>, _>>()?;
@@ -180,35 +182,18 @@ impl SpecDraft {
         }
         let id = item(&self.id, "id")?;
         let supersedes = self.supersedes.map(|old| item(&old, "superseded item")).transpose()?;
-        let mut whole = Map::new();
+        let mut whole = Map::with_capacity(5 + self.attrs.len());
         whole.insert("id".to_owned(), json!(id));
         whole.insert("executor".to_owned(), Value::String(self.executor));
         whole.insert("inputs".to_owned(), Value::Object(inputs));
         whole.insert("depends_on".to_owned(), json!(depends_on));
         whole.insert("resourceLocks".to_owned(), json!(self.locks));
-        if !needs.is_empty() {
-            whole.insert("needs".to_owned(), Value::Object(needs));
-        }
         for (key, text) in self.attrs {
             let value = attr(&key, text).map_err(|reason| refuse(&subject, reason))?;
             whole.insert(key, value);
         }
-        Ok(SpawnSpec { id, item: whole, supersedes })
+        Ok(SpawnSpec { id, item: SpawnItem::new(whole, self.needs), supersedes })
     }
-}
-
-/// A need as in a plan. By hand: an item may have 10,000 of them.
-fn need(source: String, path: Option<&str>) -> Value {
-    let mut select = Map::with_capacity(2);
-    let kind = if path.is_some() { "output" } else { "patch" };
-    select.insert("kind".to_owned(), Value::String(kind.to_owned()));
-    if let Some(path) = path {
-        select.insert("path".to_owned(), Value::String(path.to_owned()));
-    }
-    let mut need = Map::with_capacity(2);
-    need.insert("from".to_owned(), Value::String(source));
-    need.insert("select".to_owned(), Value::Object(select));
-    Value::Object(need)
 }
 
 /// The value of an optional member of an item.
@@ -246,7 +231,7 @@ fn detail(view: &RunView, index: u32) -> Option<ItemDetail> {
         state: item.state.clone().into_owned(),
         depends_on: item.depends_on.clone(),
         verify_passed: item.verify_passed,
-        output_keys: item.output_keys.clone(),
+        output_keys: Vec::clone(&item.output_keys),
         failure_reason: item.attrs.get("failure-reason").cloned(),
         failure_message: item.attrs.get("failure-message").cloned(),
     })
@@ -256,6 +241,11 @@ fn page(offset: u32, limit: u32, most: usize, len: usize) -> std::ops::Range<usi
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(len);
     let count = usize::try_from(limit).unwrap_or(usize::MAX).min(most);
     start..start.saturating_add(count).min(len)
+}
+
+/// What [`crate::bulk`] serves in the place of a function here.
+fn not_this(function: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!("{function} is not served"))
 }
 
 impl Host for CallState {}
@@ -358,10 +348,8 @@ impl HostRunView for CallState {
         this: Resource<ViewHandle>,
         ids: Vec<String>,
     ) -> wasmtime::Result<Vec<Option<u32>>> {
-        let weight = ids.iter().map(String::len).sum();
-        let view = &self.table.get(&this)?.view;
-        let value: Vec<Option<u32>> = ids.iter().map(|id| view.find(id)).collect();
-        self.answer(weight, value)
+        let _ = (this, ids);
+        Err(not_this("find-all"))
     }
 
     fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
@@ -434,8 +422,8 @@ impl HostItemView for CallState {
     }
 
     fn output_keys(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<String>> {
-        let value = self.table.get(&this)?.item().output_keys.clone();
-        self.answer(0, value)
+        let _ = this;
+        Err(not_this("output-keys"))
     }
 
     fn input_json(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
@@ -462,10 +450,15 @@ impl HostItemView for CallState {
 }
 
 impl CallState {
-    /// Host memory behind an `item-spec` is bounded by the bytes that may cross into the host per call; this keeps
-    /// count for that and for the decisions meter.
-    fn spec(&mut self, this: &Resource<SpecDraft>, bytes: usize) -> wasmtime::Result<&mut SpecDraft> {
+    /// Host memory behind an `item-spec` is bounded by the bytes and pieces that may cross into the host per call; this
+    /// keeps count for that and for the decisions meter.
+    pub(crate) fn spec(
+        &mut self,
+        this: &Resource<SpecDraft>,
+        bytes: usize,
+    ) -> wasmtime::Result<&mut SpecDraft> {
         self.called(bytes)?;
+        self.crossed.pieces(1)?;
         let spec = self.table.get_mut(this)?;
         spec.bytes += bytes;
         Ok(spec)
@@ -481,7 +474,7 @@ impl HostItemSpec for CallState {
             executor,
             inputs: BTreeMap::new(),
             depends_on: Vec::new(),
-            needs: BTreeMap::new(),
+            needs: SpawnNeeds::default(),
             locks: Vec::new(),
             attrs: BTreeMap::new(),
             supersedes: None,
@@ -505,7 +498,7 @@ impl HostItemSpec for CallState {
     }
 
     fn need_patch(&mut self, this: Resource<SpecDraft>, key: String, source: String) -> wasmtime::Result<()> {
-        self.spec(&this, key.len() + source.len())?.needs.insert(key, (source, None));
+        self.spec(&this, key.len() + source.len())?.needs.push_patch(&key, &source);
         Ok(())
     }
 
@@ -516,9 +509,8 @@ impl HostItemSpec for CallState {
         source: String,
         path: String,
     ) -> wasmtime::Result<()> {
-        self.spec(&this, key.len() + source.len() + path.len())?
-            .needs
-            .insert(key, (source, Some(path.into())));
+        let spec = self.spec(&this, key.len() + source.len() + path.len())?;
+        spec.needs.push_outputs(&path, [(key, source)]);
         Ok(())
     }
 
@@ -528,15 +520,8 @@ impl HostItemSpec for CallState {
         path: String,
         needs: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
-        // The path counts for every need, as it would one by one.
-        let bytes = needs.iter().map(|(key, source)| key.len() + source.len() + path.len()).sum();
-        let spec = self.spec(&this, bytes)?;
-        let path: Arc<str> = path.into();
-        // Keys in order, the usual case, become a map without a search per key.
-        let mut more: BTreeMap<_, _> =
-            needs.into_iter().map(|(key, source)| (key, (source, Some(Arc::clone(&path))))).collect();
-        spec.needs.append(&mut more);
-        Ok(())
+        let _ = (this, path, needs);
+        Err(not_this("need-outputs"))
     }
 
     fn lock(&mut self, this: Resource<SpecDraft>, key: String) -> wasmtime::Result<()> {

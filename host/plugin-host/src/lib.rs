@@ -25,6 +25,7 @@ mod block_rules;
 mod block_stage;
 mod block_state;
 mod block_world;
+mod bulk;
 mod cache;
 mod call;
 mod code_memory;

@@ -14,6 +14,7 @@ use crate::{
         pattern::{Pattern, PatternPre, pangolin::base::types::Fault},
         planner::PatternPlannerPre,
     },
+    bulk,
     cache::LoadedFrom,
     call::{Bill, Call, CallRecord},
     code_memory::CodeMemory,
@@ -167,7 +168,8 @@ type Linked = (PatternPre<CallState>, Option<PatternPlannerPre<CallState>>);
 
 fn link(host: &PluginHost, loaded: &Loaded) -> wasmtime::Result<Linked> {
     let linker = host.linker(Profile::Pure, &host.shared.linkers.pattern, |linker| {
-        Pattern::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)
+        Pattern::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)?;
+        bulk::link(linker)
     })?;
     let pre = linker.instantiate_pre(&loaded.component)?;
     // The planner is optional: its absence is no error.

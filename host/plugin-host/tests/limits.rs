@@ -152,7 +152,7 @@ async fn decisions_arrive_whole_and_bad_ones_are_refused() {
         "id": "item-2", "executor": "dispatch", "inputs": { "n": 2 }, "depends_on": ["first"],
         "resourceLocks": ["l"], "needs": { "from": { "from": "first", "select": select } },
     });
-    assert_eq!(serde_json::Value::Object(last.item.clone()), expected);
+    assert_eq!(serde_json::Value::Object(last.item.to_json()), expected);
     assert!(outcome.bill.fuel > 0 && outcome.bill.peak_memory_bytes > 0);
 
     let refused = step("refusals", Limits::pure()).await.unwrap().decisions;

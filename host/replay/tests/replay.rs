@@ -170,26 +170,34 @@ async fn forged(params: &str, change: impl FnOnce(&mut Decisions)) -> Vec<u8> {
     run.bundle(None)
 }
 
+/// Changes a member of the `at`th item.
+fn member(decisions: &mut Decisions, at: usize, key: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let item = &mut decisions.spawned[at].item;
+    let mut members = item.to_json();
+    change(&mut members[key]);
+    *item = members.into();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_decisions_are_named_with_item_and_member() {
     type Change = fn(&mut Decisions);
     let cases: [(Change, Option<&str>, &str, [&str; 2]); 8] = [
         (
             |decisions| {
-                drop(decisions.spawned[1].item["inputs"].as_object_mut().expect("inputs").remove("n"))
+                member(decisions, 1, "inputs", |it| drop(it.as_object_mut().expect("inputs").remove("n")));
             },
             Some("item-1"),
             "spawned/inputs/n",
             ["(nothing)", "1"],
         ),
         (
-            |decisions| decisions.spawned[0].item["executor"] = "other".into(),
+            |decisions| member(decisions, 0, "executor", |it| *it = "other".into()),
             Some("item-0"),
             "spawned/executor",
             ["other", "dispatch"],
         ),
         (
-            |decisions| decisions.spawned[0].item["resourceLocks"][0] = "m".into(),
+            |decisions| member(decisions, 0, "resourceLocks", |it| it[0] = "m".into()),
             Some("item-0"),
             "spawned/resourceLocks/0",
             ["m", "l"],
@@ -201,8 +209,8 @@ async fn forged_decisions_are_named_with_item_and_member() {
             |decisions| {
                 let mut more = decisions.spawned[1].clone();
                 more.id = item("more");
-                more.item.insert("id".to_owned(), "more".into());
                 decisions.spawned.push(more);
+                member(decisions, 2, "id", |it| *it = "more".into());
             },
             Some("more"),
             "spawned",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Decisions, ItemPhase, RunView};
+use super::{Decisions, ItemPhase, RunView, SpawnItem};
 use crate::{
     ids::ItemId,
     outputs::escaped_len,
@@ -110,7 +110,7 @@ pub fn additions(
         match run.item(&spec.id) {
             None => fresh.push(spec),
             Some(there) => {
-                let same = normalised(&spec.item).as_ref() == Some(there.plan)
+                let same = normalised(&spec.item.to_json()).as_ref() == Some(there.plan)
                     && spec.supersedes.as_ref().is_none_or(|old| run.successor(old) == Some(&spec.id));
                 if !same {
                     return Err(Unfit::Taken(spec.id.clone()));
@@ -125,7 +125,7 @@ pub fn additions(
     if items > context.items_max {
         return Err(Unfit::TooMany { items, max: context.items_max });
     }
-    let values: Vec<&serde_json::Map<String, Value>> = fresh.iter().map(|spec| &spec.item).collect();
+    let values: Vec<&SpawnItem> = fresh.iter().map(|spec| &spec.item).collect();
     let bytes = serde_json::to_vec(&values).unwrap_or_default();
     let parsed = parse_items(&bytes, run, context).map_err(Unfit::Invalid)?.items;
     let supersedes: BTreeMap<ItemId, ItemId> =

@@ -104,13 +104,13 @@ pub fn apply_plan_decisions(mut plan: Value, decisions: &Decisions) -> Result<Va
         if index.contains_key(id) || !taken.insert(id) {
             errors.push(AmendError::Taken(spec.id.clone()));
         }
-        if spec.item.get("id").and_then(Value::as_str) != Some(id) {
+        if spec.item.member("id").and_then(Value::as_str) != Some(id) {
             errors.push(AmendError::OtherId(spec.id.clone()));
         }
         if spec.supersedes.is_some() {
             errors.push(AmendError::Supersedes(spec.id.clone()));
         }
-        items.push(Value::Object(spec.item.clone()));
+        items.push(Value::Object(spec.item.to_json()));
     }
     if decisions.amends_plan() {
         inexact(&plan, &mut String::new(), &mut errors);

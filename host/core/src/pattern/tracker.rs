@@ -174,7 +174,7 @@ fn see(state: &RunState, index: u32, spec: Arc<PlanItem>) -> RunItem {
     item.attempts = view.attempts.last().map_or(0, |attempt| attempt.number);
     if let Some(end) = view.attempts.last().and_then(|attempt| attempt.end.as_ref()) {
         item.verify_passed = end.evidence.verify.as_ref().map(|verify| verify.passed);
-        item.output_keys = end.evidence.outputs.keys().cloned().collect();
+        item.output_keys = Arc::new(end.evidence.outputs.keys().cloned().collect());
         item.attrs.insert("has-patch".to_owned(), end.evidence.patch.is_some().to_string());
     }
     note_failure(&view, &mut item);

@@ -20,8 +20,9 @@ pub(super) fn facts(view: &RunView) -> Arc<RunView> {
         }
         item.attrs.insert("x-unknown".to_owned(), "of a later version".to_owned());
         if !item.output_keys.is_empty() {
-            item.output_keys.push("x-unknown/of later.bin".to_owned());
-            item.output_keys.sort();
+            let keys = Arc::make_mut(&mut item.output_keys);
+            keys.push("x-unknown/of later.bin".to_owned());
+            keys.sort();
         }
         view.set(u32::try_from(index).unwrap_or(u32::MAX), item);
     }
@@ -96,8 +97,9 @@ pub(super) fn random(subjects: &[Subject], seed: u64) -> Arc<RunView> {
         item.verify_passed = *dice.pick(&[None, Some(true), Some(false)]).unwrap_or(&None);
         let outputs =
             ["a", "b/c.csv", "result", "\u{e4} b", "x~y", "x".repeat(300).as_str()].map(str::to_owned);
-        item.output_keys = outputs.into_iter().filter(|_| dice.below(3) == 0).collect();
-        item.output_keys.sort();
+        let mut keys: Vec<String> = outputs.into_iter().filter(|_| dice.below(3) == 0).collect();
+        keys.sort();
+        item.output_keys = Arc::new(keys);
         // What the engine always keeps is kept here too: edges lead to items that are there, and never in a circle.
         let before = view.items().len();
         let edges = if before == 0 { 0 } else { dice.below(3) };
