@@ -44,7 +44,7 @@ use pangolin_orchestrator::{
     message::{Base, Envelope, MESSAGE_VERSION, Request},
     patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
 };
-use pangolin_plugin_host::{CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
+use pangolin_plugin_host::{Allocation, CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
 use pangolin_ports::{
     blob_store::BlobStore as _,
     inbox::{Inbox, Message},
@@ -262,7 +262,9 @@ async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
     let bytes = pangolin_builtin_plugins::pattern("map-reduce").expect("map-reduce ships");
     let key = CacheKey::load_or_create(&dir.join("key")).unwrap();
     // Compiling is no part of what is measured.
-    let options = HostOptions { compiler: Compiler::InProcess, ..HostOptions::default() };
+    // Memory for guests as `serve` has it.
+    let allocation = Allocation::Pool { calls: 64 };
+    let options = HostOptions { compiler: Compiler::InProcess, allocation, ..HostOptions::default() };
     let host = PluginHost::with_options(&dir.join("cache"), key, options).unwrap();
     let pattern = host.load_pattern(bytes).unwrap();
     let timed = Arc::new(Timed { pattern, asked_us: AtomicU64::new(0), steps: AtomicU64::new(0) });
