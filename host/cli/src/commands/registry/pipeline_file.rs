@@ -50,6 +50,6 @@ fn parse(file: &Path) -> CliResult<PipelineSpec> {
     let text = files::read_text(file)?;
     serde_json::from_str(&text).map_err(|error| {
         CliError::new(Exit::Failed, format!("{} is not a pipeline: {error}", file.display()))
-            .hint("expected {\"schemaVersion\":1,\"id\":\"pack.name\",\"blocks\":[{\"kind\":\"agent\"},…]}; block kinds are agent, script and capture")
+            .hint("expected {\"schemaVersion\":1,\"id\":\"pack.name\",\"blocks\":[{\"kind\":\"agent\"},…]}; block kinds are agent, script, plugin and capture")
     })
 }
