@@ -119,9 +119,7 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result
     for function in &there {
         cargo.args(["-p", &format!("pangolin-lambda-{function}")]);
     }
-    if arch != Arch::here()? {
-        cross::set_up(workspace, arch, &mut cargo)?;
-    }
+    cross::set_up(workspace, arch, &mut cargo)?;
     process::run(cargo.current_dir(&workspace.root))?;
     let mut packages = Vec::new();
     for function in there {

@@ -54,15 +54,15 @@ pub(super) fn tools(workspace: &Workspace, arch: Arch) -> Result<Tools> {
     })
 }
 
-/// Makes a cargo build for another processor possible: C parts with zig, linked by the linker that comes with Rust.
+/// Makes cargo compile C parts with zig: gcc would take the headers of glibc, and SQLite would then miss functions that musl
+/// does not have. For another processor the linker is the one that comes with Rust.
 pub(super) fn set_up(workspace: &Workspace, arch: Arch, cargo: &mut Command) -> Result<()> {
     let tools = tools(workspace, arch)?;
     let target = arch.rust_target().replace('-', "_");
-    tools
-        .in_cache(cargo)
-        .env(format!("CC_{target}"), &tools.cc)
-        .env(format!("AR_{target}"), &tools.ar)
-        .env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), "rust-lld");
+    tools.in_cache(cargo).env(format!("CC_{target}"), &tools.cc).env(format!("AR_{target}"), &tools.ar);
+    if arch != Arch::here()? {
+        cargo.env(format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), "rust-lld");
+    }
     Ok(())
 }
 
