@@ -12,9 +12,12 @@ use aws_sdk_s3::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_anchor_s3::{S3Anchor, policy};
 use pangolin_audit::{
+    bundle::{Anchor as BundleAnchor, Bundle, BundleBuilder, LeafEvidence, LogEvidence, LogLeaf},
     checkpoint::Checkpoint,
-    note::{SigningKey, VerifierKey},
-    report::Claim,
+    note::{Note, SigningKey, VerifierKey},
+    rebuild::Documents as _,
+    report::{Claim, Verdict},
+    verify::{Trust, verify_bundle},
 };
 use pangolin_aws::{
     Aws, Service,
@@ -70,6 +73,66 @@ fn client(aws: &Aws) -> Client {
 
 async fn examined(anchor: &S3Anchor, size: u64) -> AnchorEvidence {
     anchor.examine(ORIGIN, size, &trusted()).await.unwrap()
+}
+
+/// The kept bundle of a real run, again, with what this anchor shows of its seal.
+async fn anchored_sample(anchor: &S3Anchor) -> (Vec<u8>, VerifierKey) {
+    let kept = std::fs::read(SAMPLE).unwrap();
+    let kept = Bundle::parse(&kept).unwrap();
+    let key: VerifierKey = kept.key.parse().unwrap();
+    anchor.publish(&kept.log.checkpoint).await.unwrap();
+    let evidence = check_note(anchor, &kept.log.checkpoint, std::slice::from_ref(&key)).await.unwrap();
+    let records = kept.entries.iter().map(|entry| entry.get().as_bytes().to_vec());
+    let mut builder = BundleBuilder::new(kept.run.clone(), records).unwrap();
+    // What an object refers to is wanted once it is there. Not everything that can be wanted has to be there.
+    let mut progressed = true;
+    while std::mem::take(&mut progressed) {
+        for wanted in builder.wanted() {
+            if let Some(size) = kept.external.get(&wanted.digest) {
+                builder.add_external(wanted.digest, *size).unwrap();
+                progressed = true;
+            } else if let Ok(bytes) = kept.document(&wanted.digest) {
+                builder.add_object(&bytes).unwrap();
+                progressed = true;
+            }
+        }
+    }
+    let leaf = |leaf: &LogLeaf<'_>| LeafEvidence {
+        event: leaf.event.get().as_bytes().to_vec(),
+        index: leaf.index,
+        proof: leaf.proof.clone(),
+    };
+    let log = LogEvidence {
+        origin: kept.log.origin.clone(),
+        checkpoint: Note::parse(&kept.log.checkpoint).unwrap(),
+        admit: leaf(&kept.log.admit),
+        seal: kept.log.seal.as_ref().map(leaf),
+    };
+    let checkpoint = Note::parse(&kept.checkpoint).unwrap();
+    (builder.finish(&key, &checkpoint, log, Some(BundleAnchor::external(evidence))).unwrap(), key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_shows_travels_in_a_bundle_of_version_3() {
+    let server = server().await;
+    let anchor = anchor(&server, &FaultScript::new());
+    let (bytes, key) = anchored_sample(&anchor).await;
+    let bundle = Bundle::parse(&bytes).unwrap();
+    assert_eq!(bundle.schema_version, 3);
+    let kept = std::fs::read(SAMPLE).unwrap();
+    assert_eq!(bundle.objects, Bundle::parse(&kept).unwrap().objects);
+    let shown = bundle.anchor.unwrap();
+    assert_eq!((&*shown.anchor_id, &*shown.guarantee), ("s3:b", Guarantee::ExternalImmutable.as_str()));
+    let report = verify_bundle(&bytes, &Trust { keys: vec![key.clone()] });
+    assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
+    // What a bundle says about itself is no fresh look.
+    assert_eq!(report.claim, Some(Claim::TamperDetecting));
+    // How the sample in `tests/formats` was made.
+    if let Some(directory) = std::env::var_os("PANGOLIN_WRITE_SAMPLE") {
+        let directory = std::path::PathBuf::from(directory);
+        std::fs::write(directory.join("bundle-v3-anchored.json"), &bytes).unwrap();
+        std::fs::write(directory.join("bundle-v3-anchored.vkey"), format!("{key}\n")).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
