@@ -154,6 +154,10 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
             | PluginsError::GrantExists { .. }
             | PluginsError::Source(SourceError::Invalid { .. } | SourceError::NeedsDigest { .. }),
         ) => *exit = Exit::Usage,
+        Some(PluginsError::Source(SourceError::File { .. })) => hints.push(
+            "a source is the .wasm file, https://… or oci://…; an id is one that `pangolin plugin list` shows"
+                .to_owned(),
+        ),
         Some(PluginsError::Config(inner)) => return classify(inner, exit, hints),
         _ => {}
     }

@@ -26,8 +26,13 @@ pub(crate) fn fetch(path: &Path, options: &Options) -> Result<(Vec<u8>, Option<V
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, SourceError> {
     let failed = |source| SourceError::File { path: path.to_owned(), source };
     // A pipe or device could block or never end; looked at before it is opened, because opening a pipe blocks too.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    let found = fs::metadata(path).map_err(failed)?;
+    if !found.is_file() {
+        let what = if found.is_dir() { "it is a directory" } else { "it is a pipe or device" };
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{what}, not a regular file"),
+        )));
     }
     let mut bytes = Vec::new();
     fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub use engine::{Engine, Look, Looked};
+pub use pangolin_plugin_host::Compiler;
 pub use project::{PackError, pack};
 pub use secrets::StackSecrets;
 

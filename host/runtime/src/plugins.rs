@@ -98,7 +98,11 @@ impl Plugins {
         Self::with(config, Allocation::OnDemand, Compiler::Never)
     }
 
-    fn with(config: &Config, allocation: Allocation, compiler: Compiler) -> Result<Arc<Self>, PluginsError> {
+    pub(crate) fn with(
+        config: &Config,
+        allocation: Allocation,
+        compiler: Compiler,
+    ) -> Result<Arc<Self>, PluginsError> {
         Ok(Arc::new(Self {
             host: open_host(&config.state, allocation, compiler)?,
             config: Arc::new(config.clone()),
@@ -157,8 +161,8 @@ impl Plugins {
         if let Some(adapter) = self.adapters.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(adapter.clone());
         }
-        let host = self.host.clone();
-        let adapter = blocking(id, move || host.load_adapter_with(&bytes, limits)).await?;
+        let (host, digest) = (self.host.clone(), key.digest);
+        let adapter = blocking(id, move || host.load_adapter_of(digest, &bytes, limits)).await?;
         self.adapters.lock().unwrap_or_else(PoisonError::into_inner).insert(key, adapter.clone());
         Ok(adapter)
     }
@@ -194,8 +198,8 @@ impl Plugins {
         if let Some(pattern) = self.patterns.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(pattern.clone());
         }
-        let host = self.host.clone();
-        let pattern = blocking(id, move || host.load_pattern_with(&bytes, limits)).await?;
+        let (host, digest) = (self.host.clone(), key.digest);
+        let pattern = blocking(id, move || host.load_pattern_of(digest, &bytes, limits)).await?;
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pattern.clone());
         Ok(pattern)
     }

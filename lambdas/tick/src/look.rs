@@ -23,11 +23,12 @@ use crate::{
 /// Kept back of the time limit: for a commit that is on its way, for the anchor and for giving back the lease.
 const RESERVE: Duration = Duration::from_secs(20);
 
-/// Longest look, however much time there is: others may want to look with a newer configuration.
-const BUDGET_MAX: Duration = Duration::from_secs(120);
+/// Longest look, however much time there is. One that is cut short rings for the next.
+const BUDGET_MAX: Duration = Duration::from_secs(30);
 
-/// Life of the lease: a look and the reserve, so that a function that was killed blocks nobody for long.
-const LEASE: Duration = Duration::from_secs(150);
+/// Life of the lease: longer than a look, so that nobody else begins one; not much longer, because a function that was killed
+/// keeps it. It saves work and guarantees nothing.
+const LEASE: Duration = Duration::from_secs(40);
 
 /// After this the stack's documents are read again: they may have changed.
 const FRESH: Duration = Duration::from_secs(600);

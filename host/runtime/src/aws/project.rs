@@ -16,6 +16,7 @@ use std::{
 };
 
 use pangolin_plugin_authority::{LOCK_FILE, OperatorPolicy};
+use pangolin_plugin_host::{Allocation, Compiler};
 use tar::{Archive, Builder, EntryType, Header};
 use thiserror::Error;
 
@@ -58,11 +59,11 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PackError {
     move |source| PackError::Io { path, source }
 }
 
-/// The archive of a project. Compiles what is not compiled yet: blocking, up to minutes the first time.
+/// The archive of a project. Compiles everything in it: blocking, up to minutes.
 ///
 /// # Errors
 /// [`PackError`]; every plugin that cannot be packed is named.
-pub fn pack(config: &Config) -> Result<Vec<u8>, PackError> {
+pub fn pack(config: &Config, compiler: Compiler) -> Result<Vec<u8>, PackError> {
     let policy = OperatorPolicy::load().map_err(|error| PackError::Host(PluginsError::from(error)))?;
     if policy != OperatorPolicy::default() {
         return Err(PackError::Policy);
@@ -71,7 +72,7 @@ pub fn pack(config: &Config) -> Result<Vec<u8>, PackError> {
     let state = scratch.path().join(STATE);
     copy_plugins(&config.state.join("plugins"), &state.join("plugins"))?;
     let packed = Config { state: state.clone(), ..config.clone() };
-    let built = Plugins::open(&packed)?.rebuild(&[])?;
+    let built = Plugins::with(&packed, Allocation::OnDemand, compiler)?.rebuild(&[])?;
     let broken: Vec<String> = built
         .into_iter()
         .filter_map(|line| line.problem.map(|problem| format!("{}: {problem}", line.id)))
@@ -115,6 +116,7 @@ fn copy_plugins(from: &Path, to: &Path) -> Result<(), PackError> {
 /// Unpacks an archive below `dir`; answers the configuration file.
 pub(super) fn unpack(bytes: &[u8], dir: &Path) -> Result<PathBuf, String> {
     let failed = |error: std::io::Error| error.to_string();
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let mut archive = Archive::new(bytes);
     archive.set_preserve_mtime(false);
     for entry in archive.entries().map_err(failed)? {

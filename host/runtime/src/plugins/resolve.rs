@@ -180,6 +180,9 @@ pub(super) fn resolve(
     }
     let lock = Lock::read(&config.root())?;
     let Some(locked) = lock.get(id) else {
+        if let Some(found) = Kind::ALL.into_iter().find(|other| builtin(*other, id).is_some()) {
+            return Err(PluginsError::WrongKind { id: id.to_owned(), found, wanted: kind });
+        }
         let known = known_ids(kind, &lock).into_iter().collect::<Vec<_>>().join(", ");
         return Err(PluginsError::Unknown { kind, id: id.to_owned(), known });
     };

@@ -44,6 +44,11 @@ pub(super) async fn run(context: &Context, args: PluginAdd) -> CliResult {
         for line in describe(&proposal, printer.stderr_colour()) {
             printer.note(line);
         }
+        // Refused for a project that has a grant for it already, so not offered there.
+        let cut_by_project = proposal.effective.cuts.iter().any(|cut| cut.by.as_str() == "project");
+        if cut_by_project && !config.plugins.contains_key(proposal.manifest.id.as_str()) {
+            printer.hint("--grant-asked writes what it asks for into pangolin.toml");
+        }
     }
     if !args.yes {
         let json = printer.is_json();

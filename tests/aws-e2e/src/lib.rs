@@ -1,0 +1,10 @@
+//! A whole stack against emulators.
+//!
+//! What is real: the three functions (their own programs behind a Lambda runtime API), the worker (its own program), git, the
+//! deployment's documents. What stands in: S3 (`pangolin-s3-fake`), DynamoDB, SQS and Secrets Manager (ministack), ECS
+//! (`pangolin-ecs-fake`: a task is a local process), Lambda (`pangolin-lambda-fake`). Nobody checks rights.
+
+mod programs;
+mod stack;
+
+pub use stack::{ANCHOR, DATA, EmulatedStack, Options};

@@ -1,0 +1,321 @@
+//! Everything that a stack consists of.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use pangolin_aws::{Aws, Service};
+use pangolin_core::ids::RunId;
+use pangolin_ecs_fake::{EcsFake, StandIn};
+use pangolin_lambda_fake::{
+    Background, Disorder, Function, LambdaFake, Notifications, Queue, QueueSource, Rule, is_stopped_task,
+    rule_target,
+};
+use pangolin_runtime::{
+    aws::{Compiler, Stack, pack},
+    config::{Config, WorkspaceConfig},
+    deployment::{Deployment, SubmitOptions},
+    registry::{AdapterBinding, SubagentDoc},
+};
+use pangolin_s3_fake::{Ministack, S3Fake};
+use pangolin_stack::{AnchorPlace, Architecture, DeploymentDocument, SCHEMA_VERSION, Workers, names};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::programs::program;
+
+/// Bucket of everything but checkpoints.
+pub const DATA: &str = "data";
+
+/// Bucket of checkpoints.
+pub const ANCHOR: &str = "anchor";
+
+const STACK: &str = "test";
+const ORIGIN: &str = "pangolin.test/0123456789abcdef";
+const SEED: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee49044b825dc642cb6eb9a060e54b";
+const IMAGE: &str =
+    "registry.example/worker@sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const CONFIG: &str = r#"namespace = "test"
+[workspace]
+repo = "repo"
+[queues.default]
+concurrency = 4
+[executors.dispatch]
+backend = "fargate"
+network = "host"
+image = "IMAGE"
+cpus = 0.25
+memory_mb = 512
+grace_seconds = 2
+[retry]
+max_attempts = 2
+base_ms = 50
+cap_ms = 100
+timeout_seconds = 60
+"#;
+
+/// What may differ.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How notifications of S3 come.
+    pub disorder: Disorder,
+    /// Whether events of ECS come twice and out of order.
+    pub scrambled: bool,
+    /// Ticks at once.
+    pub ticks: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { disorder: Disorder::default(), scrambled: false, ticks: 2 }
+    }
+}
+
+/// A stack that runs until it is dropped.
+pub struct EmulatedStack {
+    /// S3.
+    pub s3: S3Fake,
+    /// ECS.
+    pub ecs: EcsFake,
+    /// Lambda.
+    pub lambda: LambdaFake,
+    /// The project of the platform team.
+    pub project: TempDir,
+    aws: Aws,
+    _ministack: Ministack,
+    _sources: Vec<Background>,
+}
+
+fn location() -> String {
+    format!("s3://{DATA}/{}", names::DEPLOYMENT_KEY)
+}
+
+fn git(dir: &Path, arguments: &[&str]) {
+    let output = Command::new("git").arg("-C").arg(dir).args(arguments).output().expect("git");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A project with a repository.
+fn project() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let repo = dir.path().join("repo");
+    fs::create_dir(&repo).expect("a directory");
+    fs::write(repo.join("README.md"), "a project\n").expect("a file");
+    git(&repo, &["init", "--quiet"]);
+    git(&repo, &["add", "."]);
+    git(
+        &repo,
+        &["-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "--quiet", "-m", "begin"],
+    );
+    fs::write(dir.path().join("pangolin.toml"), CONFIG.replace("IMAGE", IMAGE)).expect("a file");
+    dir
+}
+
+/// The archive of the project.
+fn packed(project: &Path) -> Vec<u8> {
+    let config = Config::find(project).expect("a configuration");
+    // What ships, compiled by this process: it is no program that could start itself as a compiler.
+    pack(&config, Compiler::InProcess).expect("an archive")
+}
+
+impl EmulatedStack {
+    /// Starts everything, with the programs in the directory of `tick`. `None` where the emulator is not installed; that was said on stderr.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(tick: &Path, options: Options) -> Option<Self> {
+        let programs = tick.parent().expect("a directory");
+        let ministack = Ministack::start("the whole stack").await?;
+        let (s3, ecs) = (S3Fake::start().await.expect("S3"), EcsFake::start().await.expect("ECS"));
+        let lambda = LambdaFake::start().expect("Lambda");
+        let aws = Aws::for_tests(&ministack.endpoint(), 3, Aws::http())
+            .expect("clients")
+            .with_endpoint(Service::S3, &s3.endpoint())
+            .with_endpoint(Service::Ecs, &ecs.endpoint());
+        s3.create_bucket(DATA);
+        s3.create_locked_bucket(ANCHOR);
+        let env = ["PANGOLIN_TASK_DIR={task}", "PATH=/usr/bin:/bin"].map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or_default();
+            (name.to_owned(), value.to_owned())
+        });
+        ecs.add_image(IMAGE, StandIn { program: program(programs, "pangolin-worker"), env: env.into() });
+        if options.scrambled {
+            ecs.scramble_events();
+        }
+        let project = project();
+        let doorbell = furnish(&aws, &s3, project.path()).await;
+        let sources = connect(programs, &options, (&ministack, &s3, &ecs, &lambda), doorbell).await;
+        Some(Self { s3, ecs, lambda, project, aws, _ministack: ministack, _sources: sources })
+    }
+
+    /// The deployment as somebody at home sees it.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub async fn at_home(&self) -> (Deployment, TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stack = Stack::open(self.aws.clone(), &location(), dir.path()).await.expect("a stack");
+        let workspace = WorkspaceConfig { repo: Some(self.project.path().join("repo")), base: None };
+        (stack.deployment(Some(workspace)).await.expect("a deployment"), dir)
+    }
+
+    /// Registers an agent that runs a shell script.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn agent(&self, home: &Deployment, name: &str, script: &str) {
+        let params = json!({ "argv": ["sh", "-c", script] });
+        let doc = SubagentDoc {
+            name: name.to_owned(),
+            system_prompt: None,
+            prompt_template: None,
+            model: None,
+            capabilities: Vec::new(),
+            adapter: AdapterBinding { id: "command".to_owned(), params },
+            verify: None,
+            context_requires: Vec::new(),
+            require_changes: None,
+        };
+        home.registry().register_subagent(&doc, home.now()).await.expect("registered");
+    }
+
+    /// Submits a plan of `(item, agent, depends on)`.
+    ///
+    /// # Panics
+    /// When it is refused at once.
+    pub async fn submit(&self, home: &Deployment, run: &str, items: &[(&str, &str, &[&str])]) {
+        let items: Vec<Value> = items
+            .iter()
+            .map(|(id, agent, after)| {
+                json!({
+                    "id": id, "executor": "dispatch", "inputs": { "subagent": agent },
+                    "depends_on": after, "resourceLocks": [],
+                })
+            })
+            .collect();
+        let plan = json!({ "id": run, "queue": "default", "items": items }).to_string();
+        let options = SubmitOptions { queue: None, actor: "human:test".to_owned() };
+        home.submit(plan.as_bytes(), options).await.expect("submitted");
+    }
+
+    /// Waits until a run has ended; `minutes` of the schedule pass meanwhile, one each second.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub async fn until_ended(&self, home: &Deployment, run: &str) -> String {
+        let run = RunId::new(run).expect("an id");
+        let begun = Instant::now();
+        loop {
+            if let Ok(Some(outcome)) = home.outcome(&run).await {
+                return format!("{outcome:?}");
+            }
+            assert!(begun.elapsed() < PATIENCE, "run {run} did not end: {}", self.lambda.logs("tick"));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.lambda.tick_clock().await.expect("a tick");
+        }
+    }
+
+    /// The anchor as an auditor sees it.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn anchor(&self) -> pangolin_anchor_s3::S3Anchor {
+        let clock = std::sync::Arc::new(pangolin_ports::memory::SystemClock);
+        pangolin_anchor_s3::S3Anchor::new(&self.aws, ANCHOR, "", 3650, clock).expect("an anchor")
+    }
+
+    /// Where the programs of the functions log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        ["inbox", "tick", "task-events"].map(|name| self.lambda.logs(name)).concat()
+    }
+}
+
+/// Makes what `deploy apply` makes: table, queue, key, documents. Answers the URL of the doorbell.
+async fn furnish(aws: &Aws, s3: &S3Fake, project: &Path) -> Queue {
+    let dynamo = aws_sdk_dynamodb::Client::new(&aws.sdk(Service::DynamoDb));
+    pangolin_store_dynamodb::create_table(&dynamo, "ledger").await.expect("a table");
+    let sqs = aws_sdk_sqs::Client::new(&aws.sdk(Service::Sqs));
+    let made = sqs.create_queue().queue_name("doorbell").send().await.expect("a queue");
+    let doorbell = made.queue_url().expect("its URL").to_owned();
+    let key = json!({ "name": ORIGIN, "seed": SEED }).to_string();
+    let secrets = aws_sdk_secretsmanager::Client::new(&aws.sdk(Service::SecretsManager));
+    let prefix = format!("pangolin/{STACK}/");
+    let signing_key = format!("{prefix}deployment-key");
+    secrets.create_secret().name(&signing_key).secret_string(&key).send().await.expect("a secret");
+    let parsed = pangolin_runtime::keys::parse(Path::new("key"), &key).expect("a key");
+    let document = DeploymentDocument {
+        schema_version: SCHEMA_VERSION,
+        stack: STACK.to_owned(),
+        region: "us-east-1".to_owned(),
+        table: "ledger".to_owned(),
+        data_bucket: DATA.to_owned(),
+        anchor: AnchorPlace { bucket: ANCHOR.to_owned(), retention_days: 3650 },
+        doorbell_url: doorbell.clone(),
+        workers: Workers {
+            cluster: "default".to_owned(),
+            architecture: Architecture::X86_64,
+            subnets: vec!["subnet-1".to_owned()],
+            security_groups: Vec::new(),
+            assign_public_ip: false,
+            family_prefix: names::task_family_prefix(STACK),
+            task_role_arn: "arn:aws:iam::000000000000:role/task".to_owned(),
+            execution_role_arn: "arn:aws:iam::000000000000:role/execution".to_owned(),
+            log_group: "workers".to_owned(),
+        },
+        secrets_prefix: prefix,
+        signing_key,
+        verifier_key: parsed.signing.verifier_key().to_string(),
+    };
+    s3.plant(DATA, names::DEPLOYMENT_KEY, &document.to_bytes());
+    let archive = format!("{}{}", names::CONFIG_PREFIX, names::PROJECT_FILE);
+    s3.plant(DATA, &archive, &packed(project));
+    Queue::new(aws, &doorbell)
+}
+
+/// Deploys the functions and connects them with what calls them, as the template does.
+async fn connect(
+    programs: &Path,
+    options: &Options,
+    (ministack, s3, ecs, lambda): (&Ministack, &S3Fake, &EcsFake, &LambdaFake),
+    doorbell: Queue,
+) -> Vec<Background> {
+    for (name, timeout, memory_mb, concurrency) in
+        [("inbox", 15, 128, 4), ("tick", 180, 1024, options.ticks), ("task-events", 15, 128, 4)]
+    {
+        let program: PathBuf = program(programs, &format!("pangolin-lambda-{name}"));
+        let mut function = Function::new(name, program)
+            .env(names::ENV_DEPLOYMENT, &location())
+            .env(names::ENV_DOORBELL, doorbell.url())
+            .env(names::ENV_STACK, STACK)
+            .env("AWS_ENDPOINT_URL", &ministack.endpoint())
+            .env("AWS_ENDPOINT_URL_S3", &s3.endpoint())
+            .env("AWS_ENDPOINT_URL_ECS", &ecs.endpoint());
+        function.timeout = Duration::from_secs(timeout);
+        function.memory_mb = memory_mb;
+        function.concurrency = concurrency;
+        lambda.function(function).expect("a good function");
+    }
+    lambda.schedule("tick", json!({ "doorbell": "schedule" }).to_string());
+    let rule = |prefix: &str, suffix: &str, function: &str| Rule {
+        bucket: DATA.to_owned(),
+        prefix: prefix.to_owned(),
+        suffix: suffix.to_owned(),
+        function: function.to_owned(),
+    };
+    let rules = vec![
+        rule(names::INBOX_NEW_PREFIX, "", "inbox"),
+        rule(names::DISPATCH_PREFIX, names::COMPLETION_SUFFIX, "task-events"),
+    ];
+    let notifications = Notifications::new(s3.created(), rules, options.disorder).run(lambda);
+    let (url, target) = rule_target(lambda, "task-events", is_stopped_task).await.expect("a target");
+    ecs.post_events_to(&url);
+    let queue = QueueSource::new(doorbell, "tick").run(lambda, options.ticks);
+    vec![notifications, target, queue]
+}
