@@ -120,7 +120,7 @@ fn everything_is_prepared_run_and_cleaned_up() {
     for call in [
         "fmt --all --check",
         "check -p pangolin-core -p pangolin-audit --target wasm32-unknown-unknown",
-        "clippy --workspace --all-targets --quiet -- --deny warnings",
+        "clippy --workspace --all-targets --features pangolin-cli/aws --quiet -- --deny warnings",
         "nextest run --workspace --no-fail-fast",
         "test --workspace --doc --no-fail-fast",
     ] {

@@ -39,6 +39,9 @@ pub(crate) struct Global {
     /// Configuration file [default: pangolin.toml here or in a parent directory]
     #[arg(long, global = true, value_name = "FILE", env = "PANGOLIN_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Work on the deployment in this stack in AWS: its name, or s3://<bucket>/config/deployment.json
+    #[arg(long, global = true, value_name = "STACK", env = "PANGOLIN_REMOTE", hide_env_values = true)]
+    pub(crate) remote: Option<String>,
     /// Print JSON with a schemaVersion instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,

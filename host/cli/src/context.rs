@@ -6,7 +6,8 @@ use pangolin_runtime::{config::Config, deployment::Deployment};
 
 use crate::{
     args::{Actor, Global},
-    error::CliResult,
+    error::{CliError, CliResult},
+    exit::Exit,
     files,
     printer::Printer,
 };
@@ -16,15 +17,37 @@ pub(crate) struct Context {
     /// Output.
     pub(crate) printer: Printer,
     global: Global,
+    /// Files of a stack's project, for as long as the verb runs.
+    #[cfg(feature = "aws")]
+    scratch: std::sync::OnceLock<tempfile::TempDir>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
-        Self { printer: Printer::new(&global), global }
+        Self {
+            printer: Printer::new(&global),
+            global,
+            #[cfg(feature = "aws")]
+            scratch: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Whether the verb is to work on a stack in AWS.
+    pub(crate) const fn is_remote(&self) -> bool {
+        self.global.remote.is_some()
     }
 
     /// `--config`, or `pangolin.toml` here or in a parent directory.
     pub(crate) fn config(&self) -> CliResult<Config> {
+        if self.is_remote() {
+            let error =
+                CliError::new(Exit::Usage, "this verb works on a project of this machine, not on a stack");
+            return Err(error.hint("leave --remote (PANGOLIN_REMOTE) away"));
+        }
+        self.local_config()
+    }
+
+    fn local_config(&self) -> CliResult<Config> {
         Ok(match &self.global.config {
             Some(file) => {
                 // The parser's message quotes the line that it does not understand.
@@ -37,9 +60,43 @@ impl Context {
         })
     }
 
-    /// The deployment of [`Context::config`].
-    pub(crate) fn deployment(&self) -> CliResult<Deployment> {
-        Ok(Deployment::open(self.config()?)?)
+    /// The deployment of [`Context::config`], or the one in the stack.
+    pub(crate) async fn deployment(&self) -> CliResult<Deployment> {
+        match &self.global.remote {
+            None => Ok(Deployment::open(self.config()?)?),
+            Some(stack) => self.remote(stack).await,
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    async fn remote(&self, stack: &str) -> CliResult<Deployment> {
+        let error = CliError::new(Exit::Usage, format!("cannot look at stack {stack:?}: built without AWS"));
+        Err(error.hint("use a release archive, or build with --features aws"))
+    }
+
+    #[cfg(feature = "aws")]
+    async fn remote(&self, stack: &str) -> CliResult<Deployment> {
+        use pangolin_runtime::{aws::Stack, config::ConfigError};
+        // Only where base commits are comes from here.
+        let workspace = match self.local_config() {
+            Ok(config) => Some(config.workspace),
+            Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => None,
+            Err(error) => return Err(error),
+        };
+        let aws = pangolin_aws::Aws::open(pangolin_aws::AwsConfig::default()).await?;
+        let open = async {
+            let location = if stack.starts_with("s3://") {
+                stack.to_owned()
+            } else {
+                let document = pangolin_deploy::Deployer::new(&aws, stack)?.deployment().await?;
+                format!("s3://{}/{}", document.data_bucket, pangolin_deploy::names::DEPLOYMENT_KEY)
+            };
+            let scratch = tempfile::tempdir()?;
+            let opened = Stack::open(aws.clone(), &location, scratch.path()).await?;
+            let _ = self.scratch.set(scratch);
+            Ok::<_, CliError>(opened.deployment(workspace).await?)
+        };
+        self.printer.progress("looking at the stack", open).await
     }
 }
 

@@ -43,7 +43,7 @@ enum End {
 
 pub(crate) async fn run(context: &Context, args: Watch) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let style = style::Style::detect(printer, args.ascii);
     let first = first_view(context, &deployment, &args.run).await?;
     let show = if printer.is_terminal() && !printer.is_json() {
@@ -90,7 +90,7 @@ async fn first_view(context: &Context, deployment: &Deployment, run: &RunId) -> 
                 }
                 if !told {
                     told = true;
-                    let without = if deployment.daemon().is_none() {
+                    let without = if !deployment.is_served() {
                         " (no daemon is serving: pangolin orch serve)"
                     } else {
                         ""

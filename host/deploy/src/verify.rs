@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    DeployError, Deployer, DeploymentDocument, Packages, Progress, document, key,
+    DeployError, Deployer, Packages, Progress, document, key,
     progress::Watch,
     stack::Described,
     template::{self, ANCHOR_FLOOR_DAYS},

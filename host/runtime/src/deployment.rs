@@ -8,6 +8,7 @@ mod preview;
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
+use pangolin_audit::bundle::Bundle;
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
     entry::RunOutcome,
@@ -27,6 +28,7 @@ use pangolin_orchestrator::{
     message::{Answer, Envelope, MESSAGE_VERSION, Request},
 };
 use pangolin_ports::{
+    anchor::{AnchorError, AnchorEvidence, check_note},
     blob_store::{BlobError, BlobStore},
     clock::Clock,
     inbox::{Disposition, Inbox, InboxError, Message},
@@ -143,6 +145,9 @@ pub enum RuntimeError {
         #[source]
         source: crate::git::GitError,
     },
+    /// The anchor cannot be asked.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
     /// The driver ended.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -797,6 +802,20 @@ impl Deployment {
             }
         };
         Ok(bundle?)
+    }
+
+    /// What the anchor outside of the deployment holds, at this moment, of the log's checkpoint in a bundle. `None` for a
+    /// deployment without such an anchor and for a run that has not ended.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Anchor`] when the anchor cannot be asked.
+    pub async fn seen_outside(&self, bundle: &[u8]) -> Result<Option<AnchorEvidence>, RuntimeError> {
+        let Place::Stack { key, anchor, .. } = &self.place else { return Ok(None) };
+        let Ok(bundle) = Bundle::parse(bundle) else { return Ok(None) };
+        if bundle.anchor.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(check_note(&**anchor, &bundle.log.checkpoint, std::slice::from_ref(key)).await?))
     }
 
     /// Whether a run has ended, and how.

@@ -1,5 +1,7 @@
 //! Runs in an emulated stack, from the submission at home to the bundle that an auditor verifies.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use pangolin_audit::{
     bundle::Bundle,
     report::Claim,

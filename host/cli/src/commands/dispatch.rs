@@ -18,11 +18,11 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
     match verb {
         Dispatch::Run(args) => dispatch(context, args).await,
         Dispatch::Describe { id } => {
-            printer.json(&context.deployment()?.dispatch_describe(&id).await?)?;
+            printer.json(&context.deployment().await?.dispatch_describe(&id).await?)?;
             Ok(Exit::Ok)
         }
         Dispatch::Cancel { id, actor: flag, wait } => {
-            let deployment = context.deployment()?;
+            let deployment = context.deployment().await?;
             let message = deployment.dispatch_cancel(&id, &actor(&flag)).await?;
             let end = super::orch::settle(context, &deployment, &message, wait).await?;
             if printer.is_json() {
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, verb: Dispatch) -> CliResult {
 async fn dispatch(context: &Context, args: Run) -> CliResult {
     let printer = &context.printer;
     let input = input(&args.input)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     // Here a name that is not registered is "not found"; in a submitted run it would be a failure like any other.
     let registry = deployment.registry();
     registry.resolve(Kind::Subagent, &args.subagent).await?;

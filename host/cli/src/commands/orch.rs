@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, verb: Orch) -> CliResult {
 
 async fn cancel(context: &Context, target: Target, flag: &Actor, wait: Wait) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let message = deployment.cancel(&target.run, target.item.as_ref(), &actor(flag)).await?;
     let end = settle(context, &deployment, &message, wait).await?;
     if printer.is_json() {
@@ -58,7 +58,7 @@ pub(super) async fn settle(
     message: &str,
     wait: Wait,
 ) -> CliResult {
-    if deployment.daemon().is_none() {
+    if !deployment.is_served() {
         return Ok(Exit::Ok);
     }
     let answer = deployment.answer(message, wait.duration());
@@ -75,13 +75,18 @@ pub(super) fn unanswered(
     waited: Wait,
     what: &str,
 ) -> Exit {
-    let Some(daemon) = deployment.daemon().filter(|_| !answered) else { return Exit::Ok };
+    if answered || !deployment.is_served() {
+        return Exit::Ok;
+    }
+    let daemon = deployment
+        .daemon()
+        .map_or_else(|| "the stack".to_owned(), |process| format!("the daemon (process {process})"));
     if waited.wait == 0 {
-        context.printer.note(format_args!("{what} is in the inbox; the daemon was not waited for"));
+        context.printer.note(format_args!("{what} is in the inbox; {daemon} was not waited for"));
         return Exit::Ok;
     }
     context.printer.warn(format_args!(
-        "the daemon (process {daemon}) has not answered within {} s: {what} is in its inbox, and it may still refuse it",
+        "{daemon} has not answered within {} s: {what} is in its inbox, and it may still refuse it",
         waited.wait
     ));
     Exit::Unanswered
@@ -89,7 +94,7 @@ pub(super) fn unanswered(
 
 /// Says so when nobody will act on a message.
 pub(super) fn warn_without_daemon(context: &Context, deployment: &Deployment, what: &str) {
-    if deployment.daemon().is_none() {
+    if !deployment.is_served() {
         context.printer.note(format_args!("no daemon is serving this deployment: {what} until one starts"));
         context.printer.hint("pangolin orch serve");
     }

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, verb: Patch) -> CliResult {
 
 async fn list(context: &Context, target: Target) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let patches = patches::list(&deployment, &target.run, target.item.as_ref(), false).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "patches": patches }))?;
@@ -44,7 +44,7 @@ async fn list(context: &Context, target: Target) -> CliResult {
 
 async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let mut patches =
         patches::list(&deployment, &target.run, target.item.as_ref(), attempt.is_some()).await?;
     patches.retain(|patch| attempt.is_none_or(|number| patch.attempt == number));
@@ -76,7 +76,7 @@ async fn show(context: &Context, target: Target, attempt: Option<u32>) -> CliRes
 
 async fn apply(context: &Context, args: Apply) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let options = ApplyOptions { three_way: args.three_way, check_only: args.check };
     let reports =
         patches::apply(&deployment, &args.target.run, args.target.item.as_ref(), &args.repo, options).await?;

@@ -65,7 +65,7 @@ fn registered(context: &Context, registration: &Registration) -> CliResult {
 
 async fn list(context: &Context, kind: Kind) -> CliResult {
     let printer = &context.printer;
-    let found = context.deployment()?.registry().list(kind).await?;
+    let found = context.deployment().await?.registry().list(kind).await?;
     if printer.is_json() {
         printer.json(&json!({ "kind": kind, "registrations": found }))?;
         return Ok(Exit::Ok);
@@ -83,7 +83,7 @@ async fn list(context: &Context, kind: Kind) -> CliResult {
 }
 
 async fn get(context: &Context, kind: Kind, reference: &str) -> CliResult {
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let registry = deployment.registry();
     let registration = registry.resolve(kind, reference).await?;
     let digest = &registration.digest;

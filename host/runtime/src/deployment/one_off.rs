@@ -70,7 +70,7 @@ impl Deployment {
         let options = SubmitOptions { queue: None, actor: request.actor };
         let submission = self.submit(plan.to_string().as_bytes(), options).await?;
         let run = submission.run.clone();
-        if self.daemon().is_some() {
+        if self.is_served() {
             self.wait_for(&submission).await?;
         } else {
             let (done, ended) = tokio::sync::oneshot::channel::<()>();

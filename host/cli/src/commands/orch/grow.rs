@@ -23,7 +23,7 @@ pub(super) async fn extend(
     wait: Wait,
 ) -> CliResult {
     let bytes = files::read(items)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     // A run that cannot be loaded is an error of the request itself, in its own words.
     let warnings = deployment.warnings_of_items(run, &bytes).await.unwrap_or_default();
     let message = deployment.extend(run, &bytes, &actor(flag)).await?;
@@ -31,7 +31,7 @@ pub(super) async fn extend(
 }
 
 pub(super) async fn close(context: &Context, run: &RunId, flag: &Actor, wait: Wait) -> CliResult {
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let message = deployment.close(run, &actor(flag)).await?;
     report(context, &deployment, run, &message, wait, &[]).await
 }
@@ -46,7 +46,7 @@ async fn report(
     warnings: &[Finding],
 ) -> CliResult {
     let printer = &context.printer;
-    let serving = deployment.daemon().is_some();
+    let serving = deployment.is_served();
     let answer = match serving {
         true => {
             printer.progress("waiting for the daemon", deployment.answer(message, wait.duration())).await?

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn run(context: &Context, args: Logs) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let view = deployment.run_view(&args.target.run).await?;
     let item = view.items.iter().find(|item| item.id == args.target.item).ok_or_else(|| {
         CliError::new(Exit::NotFound, format!("run {} has no item {}", args.target.run, args.target.item))

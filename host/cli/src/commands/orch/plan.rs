@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(plan)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let checked = printer.progress("asking the pattern", deployment.validate(&bytes, queue)).await;
     let (items, findings) = match checked {
         Ok(validated) => (Some(validated.items), validated.warnings),
@@ -47,10 +47,10 @@ pub(super) async fn validate(context: &Context, plan: &Path, queue: Option<&str>
 pub(super) async fn submit(context: &Context, args: Submit) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(&args.plan)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     // Errors that only the daemon acts on (a name that may be registered until then) warn here.
     // The pattern is asked by the daemon; without one, here, so that nobody waits for a run that will be refused.
-    let serving = deployment.daemon().is_some();
+    let serving = deployment.is_served();
     let queue = args.queue.as_deref();
     let checked = if serving {
         deployment.validate_names(&bytes, queue).await

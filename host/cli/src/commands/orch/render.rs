@@ -15,7 +15,7 @@ use crate::{
 pub(super) async fn run(context: &Context, args: Render) -> CliResult {
     let printer = &context.printer;
     let bytes = files::read(&args.plan)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let preview = printer.progress("asking the pattern", deployment.preview(&bytes, args.queue.as_deref()));
     let preview = match preview.await {
         Ok(preview) => preview,

@@ -2,15 +2,23 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{context::Context, error::CliResult, exit::Exit};
+use crate::{
+    context::Context,
+    error::{CliError, CliResult},
+    exit::Exit,
+};
 
 pub(super) async fn run(context: &Context) -> CliResult {
+    if context.is_remote() {
+        let error = CliError::new(Exit::Usage, "a stack in AWS needs no daemon: its functions look at it");
+        return Err(error.hint("leave --remote (PANGOLIN_REMOTE) away to serve a deployment of this machine"));
+    }
     // Before the deployment is opened: a signal during the start must end cleanly too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let printer = context.printer.clone();
     let shutdown_printer = printer.clone();
     let shutdown = async move {

@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) async fn runs(context: &Context, active: bool) -> CliResult {
     let printer = &context.printer;
-    let mut runs = context.deployment()?.runs().await?;
+    let mut runs = context.deployment().await?.runs().await?;
     runs.retain(|run| !active || run.finished_at.is_none());
     runs.sort_by(|a, b| b.submitted_at.cmp(&a.submitted_at).then_with(|| a.run.cmp(&b.run)));
     if printer.is_json() {
@@ -47,7 +47,7 @@ pub(super) async fn runs(context: &Context, active: bool) -> CliResult {
 
 pub(super) async fn status(context: &Context, run: Option<RunId>, ascii: bool) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let style = Style::detect(printer, ascii);
     let width = if printer.is_terminal() { terminal_width() } else { usize::MAX };
     if let Some(run) = run {

@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) async fn run(context: &Context, target: ItemTarget) -> CliResult {
     let printer = &context.printer;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let denials = why_denied(&deployment, &target.run, &target.item).await?;
     if printer.is_json() {
         printer.json(&json!({ "run": target.run, "item": target.item, "denials": denials }))?;

@@ -28,7 +28,7 @@ pub(super) async fn register(context: &Context, name: &str, from: &Path) -> CliR
         error: anyhow::Error::new(error).context(format!("cannot bundle {}", from.display())),
         hints: Vec::new(),
     })?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let registration =
         deployment.registry().register_bytes(Kind::Capability, name, &bundle, deployment.now()).await?;
     let exit = super::registered(context, &registration)?;

@@ -30,7 +30,7 @@ pub(super) async fn register(
     if values.is_empty() && secrets.is_empty() {
         return Err(CliError::new(Exit::Usage, "an env bundle needs at least one --value or --secret"));
     }
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let (values, secrets) = (collect(values, "--value")?, collect(secrets, "--secret")?);
     // Before anything is stored.
     for (variable, reference) in &secrets {

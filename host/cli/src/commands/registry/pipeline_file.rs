@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn register(context: &Context, file: &Path) -> CliResult {
     let spec = parse(file)?;
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let registration = deployment.registry().register_pipeline(&spec, deployment.now()).await?;
     super::registered(context, &registration)
 }

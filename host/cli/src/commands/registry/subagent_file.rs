@@ -54,7 +54,7 @@ pub(super) async fn register(context: &Context, args: SubagentRegister) -> CliRe
         (None, Some(name)) => name.clone(),
         (None, None) => return Err(CliError::new(Exit::Usage, "the file has no name; give one with --name")),
     };
-    let deployment = context.deployment()?;
+    let deployment = context.deployment().await?;
     let registry = deployment.registry();
     let doc = SubagentDoc {
         name,
