@@ -31,6 +31,7 @@ pub(crate) enum Place {
         key: DeploymentKey,
     },
     /// In a stack in AWS, which alone can sign.
+    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "made by `crate::aws` only"))]
     Stack {
         /// Its public key.
         key: VerifierKey,
