@@ -21,7 +21,10 @@ use thiserror::Error;
 
 use crate::{
     config::{Config, ConfigError, WorkspaceConfig},
-    deployment::{Deployment, Place, RuntimeError, Stores},
+    deployment::{
+        Deployment, RuntimeError,
+        place::{Place, Stores},
+    },
 };
 
 pub use engine::{Engine, Look, Looked};

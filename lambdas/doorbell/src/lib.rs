@@ -1,4 +1,5 @@
-//! What the Lambdas `inbox` and `task-events` have in common: hear an event, ring the doorbell.
+//! What the Lambdas `inbox` and `task-events` have in common: hear an event, ring the doorbell. And how every function of
+//! the stack starts: [`start`].
 //!
 //! A doorbell is one message in the queue that wakes the tick. It says "look" and nothing else: the tick reads the state of
 //! the world itself, so nothing of an event is believed, handed on or logged. Every invocation rings exactly once, also for
@@ -17,7 +18,4 @@ mod serve;
 
 pub use bell::Bell;
 pub use event::Heard;
-pub use serve::serve;
-
-/// Environment variable with the URL of the queue of doorbells. The stack sets it.
-pub const ENV_DOORBELL: &str = "PANGOLIN_DOORBELL_URL";
+pub use serve::{serve, start};

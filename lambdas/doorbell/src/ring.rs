@@ -7,9 +7,10 @@ use std::{
 
 use lambda_runtime::Diagnostic;
 use pangolin_aws::{Aws, AwsConfig, CallError, OpenError, Retries, Service, Timeouts};
+use pangolin_stack::names::ENV_DOORBELL;
 use thiserror::Error;
 
-use crate::{Bell, ENV_DOORBELL};
+use crate::Bell;
 
 /// Left for the report of a failure when the time limit of the function is near.
 const RESERVE: Duration = Duration::from_millis(500);

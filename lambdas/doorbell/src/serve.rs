@@ -1,6 +1,6 @@
 //! The loop of a function.
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -14,6 +14,13 @@ use crate::{
 /// Serves events until the execution environment ends. The answer is for `main`.
 #[must_use]
 pub fn serve(bell: Bell) -> ExitCode {
+    start(run(bell))
+}
+
+/// Starts a function: its log, JSON lines on stderr, and one thread on which it runs until it ends. The answer is for
+/// `main`.
+#[must_use]
+pub fn start(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
     // Nothing below INFO: at TRACE the runtime would log events. Lambda writes the time beside each line.
     tracing_subscriber::fmt()
         .json()
@@ -28,7 +35,7 @@ pub fn serve(bell: Bell) -> ExitCode {
         .enable_all()
         .build()
         .map_err(Error::from)
-        .and_then(|runtime| runtime.block_on(run(bell)));
+        .and_then(|runtime| runtime.block_on(function));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -9,6 +9,7 @@ use std::{
 
 use lambda_runtime::Diagnostic;
 use pangolin_aws::{Aws, AwsConfig, CallError, OpenError};
+use pangolin_orchestrator::causes::causes;
 use pangolin_runtime::aws::{Engine, Look, Looked, Stack, StackError};
 use pangolin_stack::names::{ENV_DEPLOYMENT, ENV_DOORBELL, ENV_STACK};
 use serde_json::Value;
@@ -67,23 +68,6 @@ pub(crate) enum LookError {
     TooLate,
 }
 
-/// An error with its causes as one text.
-pub(crate) trait Failed {
-    fn words(&self) -> String;
-}
-
-impl Failed for LookError {
-    fn words(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
-    }
-}
-
 impl From<StackError> for LookError {
     fn from(error: StackError) -> Self {
         Self::Stack(Box::new(error))
@@ -98,7 +82,7 @@ impl From<LookError> for Diagnostic {
             LookError::Bell { .. } => "Tick.Doorbell",
             LookError::TooLate => "Tick.TooLate",
         };
-        Self { error_type: error_type.to_owned(), error_message: error.words() }
+        Self { error_type: error_type.to_owned(), error_message: causes(&error) }
     }
 }
 

@@ -203,7 +203,8 @@ impl EmulatedStack {
         home.submit(plan.as_bytes(), options).await.expect("submitted");
     }
 
-    /// Waits until a run has ended; `minutes` of the schedule pass meanwhile, one each second.
+    /// Looks each second whether a run has ended, and lets a minute of the schedule pass each time. Its work is done by other
+    /// processes, so there is nothing to wait on.
     ///
     /// # Panics
     /// When it takes too long.
@@ -223,7 +224,7 @@ impl EmulatedStack {
     /// The anchor as an auditor sees it.
     ///
     /// # Panics
-    /// Never.
+    /// When its retention is refused.
     #[must_use]
     pub fn anchor(&self) -> pangolin_anchor_s3::S3Anchor {
         let clock = std::sync::Arc::new(pangolin_ports::memory::SystemClock);

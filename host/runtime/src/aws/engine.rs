@@ -16,7 +16,10 @@ use pangolin_worker_fargate::{FargateBackend, FargateConfig};
 use super::{Stack, StackError, anchoring::Anchoring, secrets::StackSecrets};
 use crate::{
     config::{BackendKind, Config},
-    deployment::{Deployment, EngineParts, Place, RuntimeError, holder},
+    deployment::{
+        Deployment, RuntimeError,
+        place::{EngineParts, Place, holder},
+    },
     dispatch::{DispatchExecutor, Patience, Workspaces},
     keys,
     plugins::Plugins,
