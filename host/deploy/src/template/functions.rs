@@ -177,18 +177,8 @@ fn add_function(template: &mut Template, function: &Function) {
 fn rights(function: &str) -> Vec<Allow> {
     let ring = |reason| Allow::new("Ring", reason, &["sqs:SendMessage"], vec![attribute("Doorbell", "Arn")]);
     match function {
-        "inbox" => vec![
-            Allow::new(
-                "ReadMessages",
-                "Looks at the message that it was told of, to say early in its log what is wrong with it.",
-                &["s3:GetObject"],
-                vec![data_arn("/inbox/new/*")],
-            ),
-            ring("Sends a doorbell, which wakes the tick."),
-            dead_letters(),
-            kms("Messages are encrypted with the customer's key.", &["kms:Decrypt"]),
-        ],
-        "task-events" => vec![ring("Sends a doorbell, which wakes the tick."), dead_letters()],
+        // An event wakes the tick and is not read further: no rights to data, none to its key.
+        "inbox" | "task-events" => vec![ring("Sends a doorbell, which wakes the tick."), dead_letters()],
         _ => tick_rights(ring("Rings for itself when work is left, and with a delay for the next timer.")),
     }
 }
