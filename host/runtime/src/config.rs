@@ -72,6 +72,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What the project grants plugins, by id.
     pub plugins: BTreeMap<String, ProjectGrant>,
+    /// Section `[deploy]` as written: how a stack in AWS is made. Only `pangolin deploy` reads it, and checks its keys.
+    pub deploy: toml::Table,
 }
 
 /// Where workspaces come from.
@@ -244,6 +246,8 @@ struct File {
     retry: RetryFile,
     #[serde(default)]
     plugins: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    deploy: toml::Table,
 }
 
 fn default_state() -> PathBuf {
@@ -329,6 +333,7 @@ impl Config {
                     .map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
             },
             plugins: BTreeMap::new(),
+            deploy: parsed.deploy,
         };
         let mut problems = config.problems();
         for (id, value) in parsed.plugins {

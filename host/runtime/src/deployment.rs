@@ -1,16 +1,19 @@
 //! A deployment: what the command line works with. It lies on this machine, or in an AWS account.
 
 mod base;
+#[cfg(feature = "local")]
+mod here;
+#[cfg(feature = "local")]
 mod init;
+#[cfg(feature = "local")]
 mod one_off;
+mod parts;
 pub(crate) mod place;
 mod preview;
-mod serve;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use pangolin_audit::bundle::Bundle;
-use pangolin_blob_fs::FsBlobStore;
 use pangolin_core::{
     entry::RunOutcome,
     ids::{Digest, ItemId, QueueName, RunId},
@@ -18,7 +21,6 @@ use pangolin_core::{
     scheduler::{QueuePolicy, Scheduler},
     validate::{Finding, PlanContext, Severity, parse_items, parse_plan},
 };
-use pangolin_inbox_dir::DirInbox;
 use pangolin_orchestrator::{
     driver::DriverError,
     export::{Author, ExportError, export_bundle},
@@ -36,7 +38,6 @@ use pangolin_ports::{
     run_store::{RunStore, RunStoreError},
     worker_backend::BackendError,
 };
-use pangolin_store_sqlite::{Options, SqliteRunStore};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -51,11 +52,13 @@ use crate::{
     views::{RunSummary, RunView},
 };
 
+#[cfg(feature = "local")]
 pub use init::{InitOptions, InitReport, init};
+#[cfg(feature = "local")]
 pub use one_off::DispatchRequest;
 pub use preview::Preview;
 
-use place::{Place, Stores, Watch};
+use place::{PAUSE, Place, Stores};
 
 /// Largest blob that is loaded into memory for people and bundles.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -212,19 +215,6 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// Opens the deployment of a configuration. Cheap: no plugin is loaded, no backend asked.
-    ///
-    /// # Errors
-    /// [`RuntimeError`]; a missing key says to run `pangolin init`.
-    pub fn open(config: Config) -> Result<Self, RuntimeError> {
-        let key = keys::load(&config.state)?;
-        let store = Arc::new(SqliteRunStore::open(config.state.join("ledger.db"), Options::default())?);
-        let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
-        let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
-        let place = Place::Here { store: store.clone(), key };
-        Ok(Self::over(config, Stores { store, blobs, inbox }, place))
-    }
-
     /// The deployment of a configuration over any stores.
     pub(crate) fn over(config: Config, stores: Stores, place: Place) -> Self {
         let Stores { store, blobs, inbox } = stores;
@@ -597,7 +587,10 @@ impl Deployment {
     pub async fn changed(&self) -> Result<(), RuntimeError> {
         match &self.place {
             Place::Here { store, .. } => Ok(store.changed().await?),
-            Place::Stack { .. } => Watch::Pause.changed().await,
+            Place::Stack { .. } => {
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
         }
     }
 
@@ -674,17 +667,6 @@ impl Deployment {
     /// [`RuntimeError::NotFound`].
     pub async fn outcome(&self, run: &RunId) -> Result<Option<RunOutcome>, RuntimeError> {
         Ok(self.summary(run).await?.outcome)
-    }
-
-    /// Problems of the ledger file, for `doctor`.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Store`].
-    pub async fn check_ledger(&self) -> Result<Vec<String>, RuntimeError> {
-        match &self.place {
-            Place::Here { store, .. } => Ok(store.check().await?),
-            Place::Stack { .. } => Err(RuntimeError::NotHere("the ledger".to_owned())),
-        }
     }
 }
 

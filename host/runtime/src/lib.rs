@@ -10,6 +10,7 @@ pub mod aws;
 pub mod config;
 pub mod deployment;
 pub mod dispatch;
+#[cfg(feature = "local")]
 pub mod doctor;
 pub mod git;
 pub mod keys;

@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use pangolin_audit::note::VerifierKey;
 use pangolin_orchestrator::leadership::Leadership;
 use pangolin_ports::{
-    anchor::Anchor, blob_store::BlobStore, inbox::Inbox, run_store::RunStore, worker_backend::WorkerBackend,
+    anchor::Anchor,
+    blob_store::BlobStore,
+    inbox::Inbox,
+    run_store::{RunStore, RunStoreError},
+    worker_backend::WorkerBackend,
 };
-use pangolin_store_sqlite::{ChangeWatch, SqliteRunStore};
 
 use super::{Deployment, RuntimeError};
 use crate::{
@@ -19,14 +23,38 @@ use crate::{
 };
 
 /// How often a stack in AWS is looked at by somebody who watches.
-const PAUSE: Duration = Duration::from_secs(2);
+pub(super) const PAUSE: Duration = Duration::from_secs(2);
+
+/// What a ledger on this machine can do besides what every ledger can.
+#[async_trait]
+pub(crate) trait LocalLedger: Send + Sync {
+    /// Resolves when it may have changed since the last call.
+    async fn changed(&self) -> Result<(), RunStoreError>;
+
+    /// Tells of changes from now on.
+    #[cfg(feature = "local")]
+    fn watch(&self) -> Result<Box<dyn LedgerWatch>, RunStoreError>;
+
+    /// Problems of its file.
+    #[cfg(feature = "local")]
+    async fn check(&self) -> Result<Vec<String>, RunStoreError>;
+}
+
+/// Tells of changes of a ledger on this machine.
+#[cfg(feature = "local")]
+#[async_trait]
+pub(crate) trait LedgerWatch: Send {
+    /// Resolves when it may have changed since the last call.
+    async fn changed(&mut self) -> Result<(), RunStoreError>;
+}
 
 /// Where a deployment lies.
 pub(crate) enum Place {
     /// On this machine.
+    #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "made by `super::here` only"))]
     Here {
         /// The ledger, which can be watched.
-        store: Arc<SqliteRunStore>,
+        store: Arc<dyn LocalLedger>,
         /// Its key.
         key: DeploymentKey,
     },
@@ -72,35 +100,7 @@ pub(crate) fn holder() -> Result<String, RuntimeError> {
     Ok(format!("{}-{}", std::process::id(), keys::hex(&nonce)))
 }
 
-/// Tells of changes of a ledger.
-pub(crate) enum Watch {
-    /// As they happen.
-    Local(ChangeWatch),
-    /// Now and then there may have been one.
-    Pause,
-}
-
-impl Watch {
-    /// Resolves when something may have changed since the last call.
-    pub(crate) async fn changed(&mut self) -> Result<(), RuntimeError> {
-        match self {
-            Self::Local(watch) => Ok(watch.changed().await?),
-            Self::Pause => {
-                tokio::time::sleep(PAUSE).await;
-                Ok(())
-            }
-        }
-    }
-}
-
 impl Deployment {
-    pub(super) fn watch(&self) -> Result<Watch, RuntimeError> {
-        match &self.place {
-            Place::Here { store, .. } => Ok(Watch::Local(store.watch()?)),
-            Place::Stack { .. } => Ok(Watch::Pause),
-        }
-    }
-
     pub(super) fn author_key(&self) -> VerifierKey {
         match &self.place {
             Place::Here { key, .. } => key.signing.verifier_key(),

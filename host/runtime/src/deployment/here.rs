@@ -1,29 +1,104 @@
-//! Driving a deployment: what the engine is put together from.
+//! A deployment on this machine: SQLite, directories, processes and Docker.
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
 
-use pangolin_orchestrator::{
-    admission::Admission,
-    driver::{self, Parts},
-};
-use pangolin_ports::worker_backend::WorkerBackend;
+use async_trait::async_trait;
+use pangolin_blob_fs::FsBlobStore;
+use pangolin_inbox_dir::DirInbox;
+use pangolin_orchestrator::driver;
+use pangolin_ports::{run_store::RunStoreError, worker_backend::WorkerBackend};
+use pangolin_store_sqlite::{ChangeWatch, Options, SqliteRunStore};
 use pangolin_worker_docker::DockerBackend;
 use pangolin_worker_process::{ProcessBackend, SupervisorCommand};
 
 use super::{
     Deployment, RuntimeError,
-    place::{EngineParts, Place, holder},
+    place::{EngineParts, LedgerWatch, LocalLedger, PAUSE, Place, Stores, holder},
 };
 use crate::{
-    config::BackendKind,
-    dispatch::{DispatchExecutor, DispatchParts, Patience, RuntimeAdmission, Workspaces},
+    config::{BackendKind, Config},
+    dispatch::{Patience, Workspaces},
+    keys,
     leadership::FileLeadership,
-    patterns::ComponentPatterns,
     plugins::Plugins,
     secrets::LocalSecrets,
 };
 
+#[async_trait]
+impl LocalLedger for SqliteRunStore {
+    async fn changed(&self) -> Result<(), RunStoreError> {
+        Self::changed(self).await
+    }
+
+    fn watch(&self) -> Result<Box<dyn LedgerWatch>, RunStoreError> {
+        Ok(Box::new(Self::watch(self)?))
+    }
+
+    async fn check(&self) -> Result<Vec<String>, RunStoreError> {
+        Self::check(self).await
+    }
+}
+
+#[async_trait]
+impl LedgerWatch for ChangeWatch {
+    async fn changed(&mut self) -> Result<(), RunStoreError> {
+        Self::changed(self).await
+    }
+}
+
+/// Tells of changes of a ledger.
+pub(super) enum Watch {
+    /// As they happen.
+    Local(Box<dyn LedgerWatch>),
+    /// Now and then there may have been one.
+    Pause,
+}
+
+impl Watch {
+    /// Resolves when something may have changed since the last call.
+    pub(super) async fn changed(&mut self) -> Result<(), RuntimeError> {
+        match self {
+            Self::Local(watch) => Ok(watch.changed().await?),
+            Self::Pause => {
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Deployment {
+    pub(super) fn watch(&self) -> Result<Watch, RuntimeError> {
+        match &self.place {
+            Place::Here { store, .. } => Ok(Watch::Local(store.watch()?)),
+            Place::Stack { .. } => Ok(Watch::Pause),
+        }
+    }
+
+    /// Opens the deployment of a configuration. Cheap: no plugin is loaded, no backend asked.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; a missing key says to run `pangolin init`.
+    pub fn open(config: Config) -> Result<Self, RuntimeError> {
+        let key = keys::load(&config.state)?;
+        let store = Arc::new(SqliteRunStore::open(config.state.join("ledger.db"), Options::default())?);
+        let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
+        let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
+        let place = Place::Here { store: store.clone(), key };
+        Ok(Self::over(config, Stores { store, blobs, inbox }, place))
+    }
+
+    /// Problems of the ledger file, for `doctor`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Store`].
+    pub async fn check_ledger(&self) -> Result<Vec<String>, RuntimeError> {
+        match &self.place {
+            Place::Here { store, .. } => Ok(store.check().await?),
+            Place::Stack { .. } => Err(RuntimeError::NotHere("the ledger".to_owned())),
+        }
+    }
+
     /// The worker program: `PANGOLIN_WORKER`, else `pangolin-worker` beside the running program.
     ///
     /// # Errors
@@ -105,64 +180,5 @@ impl Deployment {
         let (parts, _) = self.parts(engine)?;
         driver::serve(parts, shutdown).await?;
         Ok(())
-    }
-
-    /// What the driver works with.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Patterns`].
-    pub(crate) fn parts(&self, engine: EngineParts) -> Result<(Parts, DispatchExecutor), RuntimeError> {
-        let EngineParts {
-            key,
-            plugins,
-            backends,
-            secrets,
-            workspaces,
-            patience,
-            leadership,
-            holder,
-            on_lead,
-        } = engine;
-        let problems = crate::patterns::problems(&self.config, &plugins);
-        if !problems.is_empty() {
-            return Err(RuntimeError::Patterns(problems));
-        }
-        let patterns = ComponentPatterns::new(self.config.clone(), plugins.clone(), self.blobs.clone());
-        let admission: Arc<dyn Admission> = Arc::new(RuntimeAdmission {
-            config: self.config.clone(),
-            registry: self.registry.clone(),
-            blobs: self.blobs.clone(),
-            plugins: plugins.clone(),
-            backends: backends.clone(),
-            context: Arc::new(self.context()),
-            workspaces: workspaces.clone(),
-        });
-        let executor = DispatchExecutor::new(DispatchParts {
-            config: self.config.clone(),
-            registry: self.registry.clone(),
-            blobs: self.blobs.clone(),
-            plugins,
-            clock: self.clock.clone(),
-            backends,
-            secrets,
-            workspaces,
-            result_keys: key.results.clone(),
-            patience,
-        });
-        let parts = Parts {
-            store: self.store.clone(),
-            blobs: self.blobs.clone(),
-            inbox: self.inbox.clone(),
-            clock: self.clock.clone(),
-            key: key.signing,
-            leadership,
-            executor: Arc::new(executor.clone()),
-            admission,
-            patterns: Arc::new(patterns),
-            queues: self.queue_policies(),
-            holder,
-            on_lead,
-        };
-        Ok((parts, executor))
     }
 }
