@@ -6,7 +6,7 @@ use crate::{languages, process, workspace::Workspace};
 
 /// Folder, PyPI packages and program.
 const FROM_PYPI: [(&str, &[&str], &str); 2] = [
-    ("emulators", &["ministack==1.5.33", "cryptography"], "ministack"),
+    ("emulators", &["ministack==1.5.33", "cryptography", "cbor2"], "ministack"),
     ("cfn-checks", &["cfn-lint==1.58.0", "checkov==3.3.30"], "checkov"),
 ];
 

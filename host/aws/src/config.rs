@@ -11,6 +11,8 @@ use thiserror::Error;
 pub enum Service {
     /// Stacks.
     CloudFormation,
+    /// Alarms.
+    CloudWatch,
     /// Logs of Lambdas and tasks.
     CloudWatchLogs,
     /// Run state.
@@ -33,8 +35,9 @@ pub enum Service {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CloudFormation,
+        Self::CloudWatch,
         Self::CloudWatchLogs,
         Self::DynamoDb,
         Self::Ecs,
@@ -51,6 +54,7 @@ impl Service {
     pub const fn id(self) -> &'static str {
         match self {
             Self::CloudFormation => "CloudFormation",
+            Self::CloudWatch => "CloudWatch",
             Self::CloudWatchLogs => "CloudWatch Logs",
             Self::DynamoDb => "DynamoDB",
             Self::Ecs => "ECS",

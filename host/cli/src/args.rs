@@ -1,5 +1,7 @@
 //! Every verb, flag and help text. Types only: what they do is in `commands`.
 
+#[cfg(feature = "aws")]
+pub(crate) mod deploy;
 pub(crate) mod dispatch;
 pub(crate) mod orch;
 pub(crate) mod patch;
@@ -88,6 +90,18 @@ pub(crate) enum Verb {
     /// One worker without a plan
     #[command(subcommand)]
     Dispatch(dispatch::Dispatch),
+    /// Make, change, verify and remove a stack in AWS
+    #[cfg(feature = "aws")]
+    #[command(subcommand)]
+    Deploy(deploy::Deploy),
+    /// Not in this build: it says how to get it
+    #[cfg(not(feature = "aws"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Deploy {
+        /// Whatever it would have taken
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<std::ffi::OsString>,
+    },
     /// Print shell completions
     #[command(after_help = "Examples:
   pangolin completions bash > ~/.local/share/bash-completion/completions/pangolin")]

@@ -1,6 +1,8 @@
 //! One module per noun. A verb is a function from its arguments to an exit code.
 
 mod completions;
+#[cfg(feature = "aws")]
+mod deploy;
 mod dispatch;
 mod doctor;
 mod init;
@@ -12,6 +14,8 @@ mod verify;
 
 use std::{ffi::OsString, process::ExitCode};
 
+#[cfg(not(feature = "aws"))]
+use crate::error::without_aws;
 use crate::{args::Verb, context::Context, error::CliResult};
 
 /// Runs one verb.
@@ -28,6 +32,10 @@ pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
         Verb::Pipeline(verb) => registry::pipeline(context, verb).await,
         Verb::Plugin(verb) => plugin::run(context, verb).await,
         Verb::Dispatch(verb) => dispatch::run(context, verb).await,
+        #[cfg(feature = "aws")]
+        Verb::Deploy(verb) => deploy::run(context, verb).await,
+        #[cfg(not(feature = "aws"))]
+        Verb::Deploy { .. } => Err(without_aws("cannot deploy")),
         Verb::Completions { shell } => completions::run(context, shell),
     }
 }

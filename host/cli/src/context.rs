@@ -60,6 +60,17 @@ impl Context {
         })
     }
 
+    /// The configuration of this machine's project, whatever `--remote` says. A broken one is an error, none is not.
+    #[cfg(feature = "aws")]
+    pub(crate) fn config_if_any(&self) -> CliResult<Option<Config>> {
+        use pangolin_runtime::config::ConfigError;
+        match self.local_config() {
+            Ok(config) => Ok(Some(config)),
+            Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The deployment of [`Context::config`], or the one in the stack.
     pub(crate) async fn deployment(&self) -> CliResult<Deployment> {
         match &self.global.remote {
@@ -70,19 +81,14 @@ impl Context {
 
     #[cfg(not(feature = "aws"))]
     async fn remote(&self, stack: &str) -> CliResult<Deployment> {
-        let error = CliError::new(Exit::Usage, format!("cannot look at stack {stack:?}: built without AWS"));
-        Err(error.hint("use a release archive, or build with --features aws"))
+        Err(crate::error::without_aws(&format!("cannot look at stack {stack:?}")))
     }
 
     #[cfg(feature = "aws")]
     async fn remote(&self, stack: &str) -> CliResult<Deployment> {
-        use pangolin_runtime::{aws::Stack, config::ConfigError};
+        use pangolin_runtime::aws::Stack;
         // Only where base commits are comes from here.
-        let workspace = match self.local_config() {
-            Ok(config) => Some(config.workspace),
-            Err(error) if matches!(error.error.downcast_ref(), Some(ConfigError::NotFound(_))) => None,
-            Err(error) => return Err(error),
-        };
+        let workspace = self.config_if_any()?.map(|config| config.workspace);
         let aws = pangolin_aws::Aws::open(pangolin_aws::AwsConfig::default()).await?;
         let open = async {
             let location = if stack.starts_with("s3://") {

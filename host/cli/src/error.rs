@@ -70,6 +70,31 @@ impl CliError {
         }
     }
 
+    /// Errors of AWS that report everything at once.
+    #[cfg(feature = "aws")]
+    fn aws_problems(&self) -> Option<(String, &[String])> {
+        use pangolin_deploy::{DeployError, cost::CostError};
+        match (self.error.downcast_ref(), self.error.downcast_ref()) {
+            (Some(DeployError::Settings(problems)), _) => {
+                Some(("the settings of the stack cannot be used".to_owned(), problems))
+            }
+            (Some(DeployError::Packages { architecture, problems }), _) => {
+                Some((format!("the code of the functions for {architecture} is not complete"), problems))
+            }
+            (Some(DeployError::DataAtRisk(problems)), _) => {
+                let what = "refused, because data would be left behind; deploy under another stack name, or take the change back";
+                Some((what.to_owned(), problems))
+            }
+            (_, Some(CostError::Load(problems))) => Some(("that cannot be computed".to_owned(), problems)),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    const fn aws_problems(&self) -> Option<(String, &[String])> {
+        None
+    }
+
     /// Errors that report everything at once are shown as a list.
     fn problems(&self) -> Option<(String, &[String])> {
         let heading = |what: String, problems: &[String]| {
@@ -81,7 +106,7 @@ impl CliError {
         if let Some(RegistryError::Invalid { kind, name, problems }) = self.error.downcast_ref() {
             return Some((heading(format!("{kind} {name:?}"), problems), problems));
         }
-        None
+        self.aws_problems()
     }
 
     /// Whether the reader of stdout went away. That is not an error: it has seen enough.
@@ -106,6 +131,13 @@ where
         }
         Self { exit, error, hints }
     }
+}
+
+/// What a program that was built without AWS says about it.
+#[cfg(not(feature = "aws"))]
+pub(crate) fn without_aws(what: &str) -> CliError {
+    CliError::new(Exit::Usage, format!("{what}: built without AWS"))
+        .hint("use a release archive, or build with --features aws")
 }
 
 /// Each finding about a plan with its JSON pointer and hint.
@@ -167,6 +199,8 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
             hints.push("`pangolin init` writes a configuration; --config names another file".to_owned());
         }
     }
+    #[cfg(feature = "aws")]
+    classify_aws(cause, exit);
     match cause.downcast_ref() {
         Some(RegistryError::NotFound { .. }) => *exit = Exit::NotFound,
         Some(
@@ -175,5 +209,27 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
             | RegistryError::Invalid { .. },
         ) => *exit = Exit::Usage,
         _ => {}
+    }
+}
+
+/// The same for what comes from AWS.
+#[cfg(feature = "aws")]
+fn classify_aws(cause: &(dyn StdError + 'static), exit: &mut Exit) {
+    use pangolin_deploy::{DeployError, cost::CostError};
+    match cause.downcast_ref() {
+        Some(DeployError::Settings(_) | DeployError::Packages { .. }) => *exit = Exit::Usage,
+        Some(DeployError::NoStack(_)) => *exit = Exit::NotFound,
+        // It goes on without this program.
+        Some(DeployError::Slow { .. }) => *exit = Exit::Unanswered,
+        _ => {}
+    }
+    if let Some(CostError::Load(_)) = cause.downcast_ref() {
+        *exit = Exit::Usage;
+    }
+    if cause.is::<pangolin_aws::OpenError>() {
+        *exit = Exit::Usage;
+    }
+    if let Some(pangolin_runtime::aws::PackError::Policy) = cause.downcast_ref() {
+        *exit = Exit::Usage;
     }
 }

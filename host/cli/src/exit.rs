@@ -16,11 +16,11 @@ pub(crate) enum Exit {
     Unverifiable,
     /// The run has not ended, or the bundle lacks an object.
     Incomplete,
-    /// No such run, item, attempt, registration or dispatch.
+    /// No such run, item, attempt, registration, dispatch or stack.
     NotFound,
     /// The record is intact, but a pattern does not decide what was recorded.
     Differs,
-    /// A daemon serves and has not answered in time: what was asked for waits in its inbox.
+    /// A daemon serves and has not answered in time: what was asked for waits in its inbox. Or a stack still changes.
     Unanswered,
     /// Ctrl-C.
     Interrupted,

@@ -258,14 +258,17 @@ impl fmt::Display for Cost {
         let Load { items, runs, minutes, vcpu, memory_gb, architecture, .. } = self.load;
         writeln!(
             f,
-            "{items} items in {runs} runs, each of {minutes} minutes with {vcpu} vCPU and {memory_gb} GB ({}):",
+            "{items} items in {runs} {}, {minutes} minutes each with {vcpu} vCPU and {memory_gb} GB ({}):",
+            if runs == 1 { "run" } else { "runs" },
             architecture.as_str()
         )?;
         let lines = |f: &mut fmt::Formatter<'_>, lines: &[Line]| -> fmt::Result {
             for line in lines {
+                // What is little would be shown as nothing otherwise.
+                let digits = if line.quantity < 10.0 { 4 } else { 2 };
                 writeln!(
                     f,
-                    "  ${:>10.4}  {:>14.2} {} ({})",
+                    "  ${:>10.4}  {:>14.digits$} {} ({})",
                     line.dollars,
                     line.quantity,
                     line.unit,

@@ -135,6 +135,18 @@ impl Deployer {
         }
     }
 
+    /// The stack that it works on.
+    #[must_use]
+    pub fn stack(&self) -> &str {
+        &self.stack.name
+    }
+
+    /// The region that it works in.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.aws.region()
+    }
+
     /// Removes the change set of a plan that is not wanted.
     ///
     /// # Errors

@@ -9,6 +9,14 @@ pub enum DeployError {
     /// The settings are wrong; all findings.
     #[error("settings of the stack: {}", .0.join("; "))]
     Settings(Vec<String>),
+    /// Code of functions that is not there; all of it.
+    #[error("code of the functions for {architecture}: {}", problems.join("; "))]
+    Packages {
+        /// Processor that was asked for.
+        architecture: &'static str,
+        /// Each with its file.
+        problems: Vec<String>,
+    },
     /// A call failed.
     #[error("{doing}: {source}")]
     Call {

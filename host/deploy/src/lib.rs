@@ -2,7 +2,7 @@
 //!
 //! [`template`] makes one CloudFormation template of typed Rust: table, buckets, queues, functions, schedule, cluster, network,
 //! roles and alarms. [`Deployer`] carries it into an account: [`Deployer::plan`], [`Deployer::apply`], [`Deployer::verify`],
-//! [`Deployer::status`], [`Deployer::destroy`]. [`cost`] says what it costs.
+//! [`Deployer::status`], [`Deployer::pulse`], [`Deployer::destroy`]. [`cost`] says what it costs.
 //!
 //! A new stack is made in two steps, because the code of a function must be in a bucket before the function, and the bucket is
 //! the stack's own: first everything but the functions, then code, signing key and configuration, then the functions.
@@ -19,6 +19,7 @@ pub mod names;
 mod packages;
 mod plan;
 mod progress;
+mod pulse;
 mod settings;
 mod stack;
 pub mod template;
@@ -32,5 +33,6 @@ pub use pangolin_stack::{
 };
 pub use plan::{Action, Change, Plan};
 pub use progress::{Progress, Watch};
+pub use pulse::{Alarm, Pulse, QueueDepth};
 pub use settings::{Network, STACK_NAME_MAX, Settings};
 pub use verify::{Check, Verification};

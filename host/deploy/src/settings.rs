@@ -10,7 +10,7 @@ use crate::{DeployError, names};
 
 /// Subnets that exist already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 pub struct Network {
     /// `vpc-…`.
     pub vpc_id: String,
@@ -21,9 +21,9 @@ pub struct Network {
     pub assign_public_ip: bool,
 }
 
-/// The parameters of a stack, with defaults.
+/// The parameters of a stack, with defaults. Read from section `[deploy]` of `pangolin.toml`, so the keys are written as there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Name of the stack.
     pub stack: String,
@@ -84,38 +84,39 @@ impl Settings {
         findings.extend(stack_name_problem(&self.stack));
         if let Some(network) = &self.network {
             if !is_id(&network.vpc_id, "vpc-") {
-                findings.push(format!("vpcId is {:?}, expected vpc- and hex digits", network.vpc_id));
+                findings
+                    .push(format!("network.vpc_id is {:?}, expected vpc- and hex digits", network.vpc_id));
             }
             if network.subnet_ids.is_empty() {
                 findings.push(
-                    "subnetIds is empty: name at least one subnet of the VPC, or leave the network out"
+                    "network.subnet_ids is empty: name at least one subnet of the VPC, or leave the network out"
                         .to_owned(),
                 );
             }
             for subnet in network.subnet_ids.iter().filter(|subnet| !is_id(subnet, "subnet-")) {
-                findings.push(format!("subnetIds has {subnet:?}, expected subnet- and hex digits"));
+                findings.push(format!("network.subnet_ids has {subnet:?}, expected subnet- and hex digits"));
             }
         }
         let (days, longest) = (self.anchor_retention_days, pangolin_anchor_s3::RETENTION_DAYS_MAX);
         if !(2..=longest).contains(&days) {
-            findings.push(format!("anchorRetentionDays is {days}, it must be from 2 to {longest}"));
+            findings.push(format!("anchor_retention_days is {days}, it must be from 2 to {longest}"));
         }
         if !LOG_DAYS.contains(&self.log_retention_days) {
             let days = self.log_retention_days;
-            findings.push(format!("logRetentionDays is {days}, CloudWatch takes one of {LOG_DAYS:?}"));
+            findings.push(format!("log_retention_days is {days}, CloudWatch takes one of {LOG_DAYS:?}"));
         }
         if !(5..=10_080).contains(&self.stuck_after_minutes) {
             let minutes = self.stuck_after_minutes;
-            findings.push(format!("stuckAfterMinutes is {minutes}, it must be from 5 to 10080 (a week)"));
+            findings.push(format!("stuck_after_minutes is {minutes}, it must be from 5 to 10080 (a week)"));
         }
         if self.tick_concurrency == 1 || self.tick_concurrency > 100 {
             let count = self.tick_concurrency;
             findings.push(format!(
-                "tickConcurrency is {count}, it must be 0 (reserve nothing) or from 2 to 100: the queue alone uses two"
+                "tick_concurrency is {count}, it must be 0 (reserve nothing) or from 2 to 100: the queue alone uses two"
             ));
         }
         for (name, value, service) in
-            [("alarmTopicArn", &self.alarm_topic_arn, "sns"), ("kmsKeyArn", &self.kms_key_arn, "kms")]
+            [("alarm_topic_arn", &self.alarm_topic_arn, "sns"), ("kms_key_arn", &self.kms_key_arn, "kms")]
         {
             if value
                 .as_ref()

@@ -35,6 +35,32 @@ struct Value {
     nonce: String,
     /// Milliseconds since the epoch; 0 once given back.
     expires_at: i64,
+    /// When this was written, for people: milliseconds since the epoch, by the holder's clock. 0 in values of earlier programs.
+    #[serde(default)]
+    written_at: i64,
+}
+
+/// What the lease says about whoever leads or led last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastLook {
+    /// When the lease was taken, prolonged or given back last: milliseconds since the epoch, by the holder's clock.
+    pub at: i64,
+    /// Until when it is held; none once it is given back.
+    pub held_until: Option<i64>,
+}
+
+/// Reads the lease. `None`: nobody ever had it. For people: nothing may be decided by it.
+///
+/// # Errors
+/// The store.
+pub async fn last_look(store: &dyn RunStore) -> Result<Option<LastLook>, RunStoreError> {
+    let cell = store.get(LEASE).await?;
+    let value: Option<Value> = cell.and_then(|cell| serde_json::from_slice(&cell.value).ok());
+    Ok(value.map(|value| LastLook {
+        at: value.written_at,
+        held_until: (value.expires_at > 0).then_some(value.expires_at),
+    }))
 }
 
 /// A lease in a run store.
@@ -106,7 +132,7 @@ impl StoreLease {
             0 => Guard::Absent(key.clone()),
             version => Guard::VersionIs { key: key.clone(), version },
         };
-        let value = Value { nonce: self.nonce.clone(), expires_at };
+        let value = Value { nonce: self.nonce.clone(), expires_at, written_at: self.clock.now_ms() };
         let id = format!("lease/{}/{}/{expires_at}", self.nonce, version + 1);
         let batch = Batch {
             id: id.clone(),

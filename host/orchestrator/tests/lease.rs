@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pangolin_orchestrator::{
     leadership::Leadership as _,
-    lease::{LEASE, StoreLease, Tried},
+    lease::{LEASE, LastLook, StoreLease, Tried, last_look},
 };
 use pangolin_ports::{
     memory::{ManualClock, MemoryRunStore},
@@ -97,6 +97,18 @@ async fn the_version_never_starts_again() {
         held(world.lease(&format!("n{round}")).try_acquire().await.unwrap()).release().await.unwrap();
         assert_eq!(world.store.get(LEASE).await.unwrap().unwrap().version, round * 2);
     }
+}
+
+#[tokio::test]
+async fn people_can_ask_when_somebody_looked_last() {
+    let world = World::new();
+    let asked = async || last_look(&*world.store).await.unwrap();
+    assert_eq!(asked().await, None);
+    let lease = held(world.lease("a").try_acquire().await.unwrap());
+    assert_eq!(asked().await, Some(LastLook { at: 1_000_000, held_until: Some(1_060_000) }));
+    world.clock.advance(Duration::from_secs(5));
+    lease.release().await.unwrap();
+    assert_eq!(asked().await, Some(LastLook { at: 1_005_000, held_until: None }));
 }
 
 #[tokio::test]

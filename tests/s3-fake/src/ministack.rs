@@ -33,7 +33,7 @@ impl Ministack {
     /// When it is not installed and `PANGOLIN_REQUIRE_EMULATORS` is `1`, and when it does not start.
     pub async fn start(what: &str) -> Option<Self> {
         let Some(program) = program() else {
-            let how = "set PANGOLIN_MINISTACK, or install it: python3 -m venv target/tools/emulators && target/tools/emulators/bin/pip install ministack==1.5.33 cryptography";
+            let how = "set PANGOLIN_MINISTACK, or install it: python3 -m venv target/tools/emulators && target/tools/emulators/bin/pip install ministack==1.5.33 cryptography cbor2";
             let required = env::var("PANGOLIN_REQUIRE_EMULATORS").is_ok_and(|value| value == "1");
             assert!(!required, "{what} needs ministack, which is not installed; {how}");
             #[expect(clippy::print_stderr, reason = "a skipped test says so, also where no log is written")]

@@ -17,6 +17,8 @@ fn reference(command: &mut Command, path: &str, out: &mut String) {
     }
 }
 
+// With AWS there are the verbs of the next test besides.
+#[cfg(not(feature = "aws"))]
 #[test]
 fn the_command_line_is_this() {
     let mut command = Cli::command().term_width(110);
@@ -24,6 +26,17 @@ fn the_command_line_is_this() {
     let mut text = String::new();
     reference(&mut command, "", &mut text);
     insta::assert_snapshot!("cli-reference", text);
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn the_command_line_of_deploy_is_this() {
+    let mut command = Cli::command().term_width(110);
+    command.debug_assert_and_build();
+    let mut text = String::new();
+    let deploy = command.find_subcommand_mut("deploy").expect("it is there");
+    reference(deploy, "pangolin", &mut text);
+    insta::assert_snapshot!("deploy-reference", text);
 }
 
 trait DebugAssert {

@@ -48,6 +48,14 @@ impl Place {
         self.finish(self.command(args), None)
     }
 
+    /// Runs to the end, after a change of the command.
+    #[cfg(feature = "aws")]
+    pub(crate) fn run_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Output {
+        let mut command = self.command(args);
+        change(&mut command);
+        self.finish(command, None)
+    }
+
     pub(crate) fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Output {
         self.finish(self.command(args), Some(stdin))
     }

@@ -22,6 +22,15 @@ fn verbs_that_need_a_deployment_say_how_to_get_one() {
     }
 }
 
+#[cfg(not(feature = "aws"))]
+#[test]
+fn without_aws_deploy_says_how_to_get_it() {
+    let place = Place::new();
+    for arguments in [&["deploy", "plan", "--stack", "demo"][..], &["deploy", "--help"], &["deploy"]] {
+        place.run(arguments).code(2).says(&["error: cannot deploy: built without AWS", "--features aws"]);
+    }
+}
+
 #[test]
 fn errors_have_a_chain_and_hints() {
     let place = Place::new();
