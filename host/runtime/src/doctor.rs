@@ -84,7 +84,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
             "check [workspace] repo and base; the repository needs a commit",
         ));
     }
-    let deployment = match Deployment::open(config.clone()) {
+    let deployment = match Deployment::open(config.clone()).await {
         Ok(deployment) => deployment,
         Err(error) => {
             let detail = causes(&error);

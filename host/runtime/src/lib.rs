@@ -6,6 +6,8 @@
 //! Deliberately not here: argument parsing, printing, exit codes (`pangolin-cli`).
 
 #[cfg(feature = "aws")]
+mod anchoring;
+#[cfg(feature = "aws")]
 pub mod aws;
 pub mod config;
 pub mod deployment;

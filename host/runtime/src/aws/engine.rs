@@ -13,8 +13,9 @@ use pangolin_ports::{anchor::Anchor, clock::Clock as _, memory::SystemClock, wor
 use pangolin_stack::{Architecture, DeploymentDocument};
 use pangolin_worker_fargate::{FargateBackend, FargateConfig};
 
-use super::{Stack, StackError, anchoring::Anchoring, secrets::StackSecrets};
+use super::{Stack, StackError, secrets::StackSecrets};
 use crate::{
+    anchoring::Anchoring,
     config::{BackendKind, Config},
     deployment::{
         Deployment, RuntimeError,
