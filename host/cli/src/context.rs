@@ -74,7 +74,7 @@ impl Context {
     /// The deployment of [`Context::config`], or the one in the stack.
     pub(crate) async fn deployment(&self) -> CliResult<Deployment> {
         match &self.global.remote {
-            None => Ok(Deployment::open(self.config()?)?),
+            None => Ok(Deployment::open(self.config()?).await?),
             Some(stack) => self.remote(stack).await,
         }
     }

@@ -40,7 +40,7 @@ async fn measure() {
     let root = std::env::current_dir().unwrap().join("target");
     let dir = tempfile::Builder::new().prefix("bench-dispatch-").tempdir_in(root).unwrap();
     init(dir.path(), &InitOptions { namespace: "bench".to_owned(), force: true }).unwrap();
-    let deployment = Deployment::open(Config::find(dir.path()).unwrap()).unwrap();
+    let deployment = Deployment::open(Config::find(dir.path()).unwrap()).await.unwrap();
     let subagent = SubagentDoc {
         name: "nothing".to_owned(),
         system_prompt: None,

@@ -11,7 +11,7 @@ use pangolin_ports::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::StackError;
+use crate::deployment::RuntimeError;
 
 /// Cell with the position in the deployment log up to which every seal was published.
 const PUBLISHED: &str = "anchor/published";
@@ -26,22 +26,22 @@ struct Position {
 
 /// Publishes the checkpoint of each seal once it is in the ledger. Publishing is idempotent, so that nothing is lost or wrong
 /// when this stops anywhere, or runs twice at once.
-pub(super) struct Anchoring {
+pub(crate) struct Anchoring {
     store: Arc<dyn RunStore>,
     anchor: Arc<dyn Anchor>,
 }
 
-fn damaged(problem: String) -> StackError {
+fn damaged(problem: String) -> RuntimeError {
     RunStoreError::Damaged(problem).into()
 }
 
 impl Anchoring {
-    pub(super) fn new(store: Arc<dyn RunStore>, anchor: Arc<dyn Anchor>) -> Self {
+    pub(crate) fn new(store: Arc<dyn RunStore>, anchor: Arc<dyn Anchor>) -> Self {
         Self { store, anchor }
     }
 
     /// Goes on where the last call ended; answers how many checkpoints were published.
-    pub(super) async fn catch_up(&self) -> Result<usize, StackError> {
+    pub(crate) async fn catch_up(&self) -> Result<usize, RuntimeError> {
         let begun = match self.store.get(PUBLISHED).await? {
             Some(cell) => {
                 serde_json::from_slice::<Position>(&cell.value)
@@ -78,7 +78,7 @@ impl Anchoring {
         Ok(published)
     }
 
-    async fn publish(&self, run: &RunId) -> Result<(), StackError> {
+    async fn publish(&self, run: &RunId) -> Result<(), RuntimeError> {
         let key = keys::seal(run);
         let cell = self.store.get(&key).await?.ok_or_else(|| damaged(format!("cell {key} is missing")))?;
         let seal: SealRecord =

@@ -4,7 +4,6 @@
 //! blobs with the person's own rights and sends messages; the function that ticks takes [`Stack::engine`], which needs
 //! the signing key.
 
-mod anchoring;
 mod engine;
 mod project;
 mod secrets;

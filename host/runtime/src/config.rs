@@ -72,6 +72,10 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What the project grants plugins, by id.
     pub plugins: BTreeMap<String, ProjectGrant>,
+    /// S3 in the place of directories, and where the anchor is.
+    pub s3: Option<S3Config>,
+    /// Where checkpoints of seals are held outside of the deployment.
+    pub anchor: Option<AnchorConfig>,
     /// Section `[deploy]` as written: how a stack in AWS is made. Only `pangolin deploy` reads it, and checks its keys.
     pub deploy: toml::Table,
 }
@@ -84,6 +88,36 @@ pub struct WorkspaceConfig {
     pub repo: Option<PathBuf>,
     /// Revision that is resolved to a commit when a run is admitted; default `HEAD`.
     pub base: Option<String>,
+}
+
+/// Any S3, for a deployment on this machine. Credentials come from the usual places of AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3Config {
+    /// Bucket for blobs and the inbox. Without one they lie in the state directory.
+    pub bucket: Option<String>,
+    /// Before every key, empty or as `team-a/`.
+    #[serde(default)]
+    pub prefix: String,
+    /// Where S3 is, as `http://127.0.0.1:9000`; default `AWS_ENDPOINT_URL_S3`, else AWS.
+    pub endpoint: Option<String>,
+    /// Region; default `AWS_REGION` or that of the profile.
+    pub region: Option<String>,
+    /// Whether buckets are in the path of URLs; default: when there is an endpoint.
+    pub path_style: Option<bool>,
+}
+
+/// A bucket with Object Lock, in the S3 of [`S3Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorConfig {
+    /// The bucket.
+    pub bucket: String,
+    /// Before every key, empty or as `team-a/`.
+    #[serde(default)]
+    pub prefix: String,
+    /// Days for which a checkpoint is locked.
+    pub retention_days: u32,
 }
 
 /// One queue.
@@ -246,6 +280,8 @@ struct File {
     retry: RetryFile,
     #[serde(default)]
     plugins: BTreeMap<String, serde_json::Value>,
+    s3: Option<S3Config>,
+    anchor: Option<AnchorConfig>,
     #[serde(default)]
     deploy: toml::Table,
 }
@@ -333,6 +369,8 @@ impl Config {
                     .map_or(default.timeout_ms, |s| s.saturating_mul(1000)),
             },
             plugins: BTreeMap::new(),
+            s3: parsed.s3,
+            anchor: parsed.anchor,
             deploy: parsed.deploy,
         };
         let mut problems = config.problems();
@@ -417,6 +455,42 @@ impl Config {
             if executor.pids == Some(0) {
                 found.push(format!("executors.{name}.pids: must be at least 1"));
             }
+        }
+        if let Some(s3) = &self.s3
+            && s3.bucket.is_none()
+            && self.anchor.is_none()
+        {
+            found
+                .push("s3.bucket: without a bucket and without [anchor] the section does nothing".to_owned());
+        }
+        let buckets = [
+            ("s3.bucket", self.s3.as_ref().and_then(|s3| s3.bucket.as_deref())),
+            ("anchor.bucket", self.anchor.as_ref().map(|anchor| anchor.bucket.as_str())),
+        ];
+        for (key, bucket) in buckets {
+            if bucket.is_some_and(|bucket| bucket.is_empty() || bucket.contains('/')) {
+                found.push(format!("{key}: must be the name of a bucket"));
+            }
+        }
+        if buckets[0].1.is_some() && buckets[0].1 == buckets[1].1 {
+            found.push(
+                "anchor.bucket: must be another one than s3.bucket, because nothing in it can be removed"
+                    .to_owned(),
+            );
+        }
+        let prefixes = [
+            ("s3.prefix", self.s3.as_ref().map(|s3| s3.prefix.as_str())),
+            ("anchor.prefix", self.anchor.as_ref().map(|anchor| anchor.prefix.as_str())),
+        ];
+        for (key, prefix) in prefixes {
+            if prefix.is_some_and(|prefix| {
+                !prefix.is_empty() && (!prefix.ends_with('/') || prefix.starts_with('/'))
+            }) {
+                found.push(format!("{key}: must be empty or end with a slash, as team-a/"));
+            }
+        }
+        if self.anchor.as_ref().is_some_and(|anchor| !(1..=36_500).contains(&anchor.retention_days)) {
+            found.push("anchor.retention_days: must be from 1 to 36500".to_owned());
         }
         let retry = &self.retry;
         if !(1..=100).contains(&retry.max_attempts) {

@@ -7,6 +7,8 @@ mod here;
 mod init;
 #[cfg(feature = "local")]
 mod one_off;
+#[cfg(feature = "local")]
+mod outside;
 mod parts;
 pub(crate) mod place;
 mod preview;
@@ -130,6 +132,22 @@ pub enum RuntimeError {
         /// Why.
         #[source]
         source: Box<crate::secrets::SecretError>,
+    },
+    /// The configuration wants S3, and this program was built without it.
+    #[error(
+        "{file} has [s3] or [anchor], and this build of pangolin knows no S3; use a release build, or `cargo build --features aws`"
+    )]
+    WithoutS3 {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// S3 cannot be reached as configured.
+    #[error("S3 cannot be used as {file} says: {problem}")]
+    S3 {
+        /// The configuration.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// The base commit cannot be brought along.
     #[error("cannot pack the base commit of {repo}")]
@@ -637,8 +655,9 @@ impl Deployment {
         self.summary(run).await?;
         let (store, blobs) = (&*self.store, &*self.blobs);
         let bundle = match &self.place {
-            Place::Here { key, .. } => {
-                export_bundle(store, blobs, Author::Deployment(&key.signing), None, run).await
+            Place::Here { key, anchor, .. } => {
+                self.anchor_now().await?;
+                export_bundle(store, blobs, Author::Deployment(&key.signing), anchor.as_deref(), run).await
             }
             Place::Stack { key, anchor, .. } => {
                 export_bundle(store, blobs, Author::Reader(key), Some(&**anchor), run).await
@@ -647,18 +666,31 @@ impl Deployment {
         Ok(bundle?)
     }
 
+    /// Publishes the seals that are not at the anchor yet: a seal is in the ledger first. A stack does it itself.
+    async fn anchor_now(&self) -> Result<(), RuntimeError> {
+        #[cfg(all(feature = "aws", feature = "local"))]
+        if let Place::Here { anchor: Some(anchor), .. } = &self.place {
+            crate::anchoring::Anchoring::new(self.store.clone(), anchor.clone()).catch_up().await?;
+        }
+        Ok(())
+    }
+
     /// What the anchor outside of the deployment holds, at this moment, of the log's checkpoint in a bundle. `None` for a
     /// deployment without such an anchor and for a run that has not ended.
     ///
     /// # Errors
     /// [`RuntimeError::Anchor`] when the anchor cannot be asked.
     pub async fn seen_outside(&self, bundle: &[u8]) -> Result<Option<AnchorEvidence>, RuntimeError> {
-        let Place::Stack { key, anchor, .. } = &self.place else { return Ok(None) };
+        let anchor = match &self.place {
+            Place::Here { anchor, .. } => anchor.as_ref(),
+            Place::Stack { anchor, .. } => Some(anchor),
+        };
+        let Some(anchor) = anchor else { return Ok(None) };
         let Ok(bundle) = Bundle::parse(bundle) else { return Ok(None) };
         if bundle.anchor.is_none() {
             return Ok(None);
         }
-        Ok(Some(check_note(&**anchor, &bundle.log.checkpoint, std::slice::from_ref(key)).await?))
+        Ok(Some(check_note(&**anchor, &bundle.log.checkpoint, &[self.author_key()]).await?))
     }
 
     /// Whether a run has ended, and how.
