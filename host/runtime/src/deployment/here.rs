@@ -1,18 +1,21 @@
 //! A deployment on this machine: SQLite, directories, processes and Docker.
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pangolin_blob_fs::FsBlobStore;
 use pangolin_inbox_dir::DirInbox;
-use pangolin_orchestrator::driver;
-use pangolin_ports::{run_store::RunStoreError, worker_backend::WorkerBackend};
+use pangolin_orchestrator::{causes::causes, driver};
+use pangolin_ports::{
+    blob_store::BlobStore, inbox::Inbox, run_store::RunStoreError, worker_backend::WorkerBackend,
+};
 use pangolin_store_sqlite::{ChangeWatch, Options, SqliteRunStore};
 use pangolin_worker_docker::DockerBackend;
 use pangolin_worker_process::{ProcessBackend, SupervisorCommand};
 
 use super::{
     Deployment, RuntimeError,
+    outside::Outside,
     place::{EngineParts, LedgerWatch, LocalLedger, PAUSE, Place, Stores, holder},
 };
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
     plugins::Plugins,
     secrets::LocalSecrets,
 };
+
+/// First and longest pause after a failure of the anchor.
+const ANCHOR_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 #[async_trait]
 impl LocalLedger for SqliteRunStore {
@@ -79,12 +85,19 @@ impl Deployment {
     ///
     /// # Errors
     /// [`RuntimeError`]; a missing key says to run `pangolin init`.
-    pub fn open(config: Config) -> Result<Self, RuntimeError> {
+    pub async fn open(config: Config) -> Result<Self, RuntimeError> {
         let key = keys::load(&config.state)?;
         let store = Arc::new(SqliteRunStore::open(config.state.join("ledger.db"), Options::default())?);
-        let blobs = Arc::new(FsBlobStore::open(config.state.join("blobs"))?);
-        let inbox = Arc::new(DirInbox::open(config.state.join("inbox"))?);
-        let place = Place::Here { store: store.clone(), key };
+        let outside = Outside::open(&config).await?;
+        let blobs: Arc<dyn BlobStore> = match outside.blobs {
+            Some(blobs) => blobs,
+            None => Arc::new(FsBlobStore::open(config.state.join("blobs"))?),
+        };
+        let inbox: Arc<dyn Inbox> = match outside.inbox {
+            Some(inbox) => inbox,
+            None => Arc::new(DirInbox::open(config.state.join("inbox"))?),
+        };
+        let place = Place::Here { store: store.clone(), key, anchor: outside.anchor };
         Ok(Self::over(config, Stores { store, blobs, inbox }, place))
     }
 
@@ -178,7 +191,31 @@ impl Deployment {
             on_lead: Box::new(on_lead),
         };
         let (parts, _) = self.parts(engine)?;
-        driver::serve(parts, shutdown).await?;
-        Ok(())
+        tokio::select! {
+            served = driver::serve(parts, shutdown) => served?,
+            never = self.keep_anchored() => match never? {},
+        }
+        // What was sealed last. The next `serve` or `audit` does it when this fails.
+        self.anchor_now().await
+    }
+
+    /// Publishes seals at the anchor as they come. Ends with an error only.
+    async fn keep_anchored(&self) -> Result<std::convert::Infallible, RuntimeError> {
+        let mut watch = self.watch()?;
+        let mut pause = ANCHOR_PAUSE.0;
+        loop {
+            match self.anchor_now().await {
+                Ok(()) => {
+                    pause = ANCHOR_PAUSE.0;
+                    watch.changed().await?;
+                }
+                // Nothing is lost: the seals are in the ledger.
+                Err(error) => {
+                    tracing::warn!(error = %causes(&error), "seals cannot be anchored; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(ANCHOR_PAUSE.1);
+                }
+            }
+        }
     }
 }

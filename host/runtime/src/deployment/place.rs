@@ -57,6 +57,8 @@ pub(crate) enum Place {
         store: Arc<dyn LocalLedger>,
         /// Its key.
         key: DeploymentKey,
+        /// Where checkpoints of seals are held besides, if anywhere.
+        anchor: Option<Arc<dyn Anchor>>,
     },
     /// In a stack in AWS, which alone can sign.
     #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "made by `crate::aws` only"))]
