@@ -83,7 +83,7 @@ fn compile(workspace: &Workspace, profile: Option<&str>) -> Result<()> {
     process::run(cargo().args(["-p", "pangolin-worker", "--target", MUSL_TARGET]))
 }
 
-fn binaries(workspace: &Workspace, profile: &str) -> Binaries {
+pub(crate) fn binaries(workspace: &Workspace, profile: &str) -> Binaries {
     Binaries {
         pangolin: workspace.target.join(profile).join("pangolin"),
         worker: workspace.target.join(MUSL_TARGET).join(profile).join("pangolin-worker"),

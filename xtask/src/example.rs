@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{
     binaries::{self, Binaries},
     daemon::Daemon,
-    docker,
+    docker, emulate,
     example::{
         record::Record,
         scratch::{Scratch, file_name, list},
@@ -88,15 +88,22 @@ pub(crate) fn run(workspace: &Workspace, name: &str, options: &Options) -> Resul
     if options.workers == Workers::Docker {
         docker::require_engine()?;
     }
-    let binaries = match options.built {
-        true => binaries::built(workspace)?,
-        false => binaries::build(workspace)?,
+    let script = Script::read(&source)?;
+    if script.stack && options.workers == Workers::Docker {
+        bail!("{name} has its workers in a stack of emulators, where they are processes; leave --docker away");
+    }
+    let binaries = match (options.built, script.stack) {
+        (true, _) => binaries::built(workspace)?,
+        (false, true) => emulate::build(workspace)?,
+        (false, false) => binaries::build(workspace)?,
     };
     let scratch = Scratch::create(workspace, &source, name, options.workers, options.into.as_deref())?;
-    let script = Script::read(&scratch.dir)?;
     introduce(&scratch.dir);
-    let example = Example { binaries: &binaries, scratch: &scratch, script: &script };
-    example.run()?;
+    let mut example = Example { binaries: &binaries, scratch: &scratch, script: &script, env: Vec::new() };
+    match script.stack {
+        true => example.run_in_stack()?,
+        false => example.run_here()?,
+    }
     if options.keep_drawings {
         for drawing in script.runs.iter().filter(|run| run.draw).map(Run::drawing) {
             let target = source.join(&drawing);
@@ -106,6 +113,15 @@ pub(crate) fn run(workspace: &Workspace, name: &str, options: &Options) -> Resul
         }
     }
     Ok(())
+}
+
+/// A fresh copy of an example in `dir`, which is replaced.
+pub(crate) fn copy(workspace: &Workspace, name: &str, dir: &Path) -> Result<PathBuf> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    let source = workspace.root.join("examples").join(name);
+    Ok(Scratch::create(workspace, &source, name, Workers::Host, Some(dir))?.dir)
 }
 
 /// The folders of `examples/` that have a plan.
@@ -135,14 +151,31 @@ struct Example<'a> {
     binaries: &'a Binaries,
     scratch: &'a Scratch,
     script: &'a Script,
+    /// Where the stack is.
+    env: Vec<(String, String)>,
 }
 
 impl Example<'_> {
     fn pangolin<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        self.binaries.pangolin(&self.scratch.dir, args)
+        let mut command = self.binaries.pangolin(&self.scratch.dir, args);
+        command.envs(self.env.iter().cloned());
+        command
     }
 
-    fn run(&self) -> Result<()> {
+    /// Against a stack of emulators, which needs neither `init` nor a daemon.
+    fn run_in_stack(&mut self) -> Result<()> {
+        let dir = &self.scratch.dir;
+        let mut stack = Daemon::start("emulate", &dir.join("logs"), &emulate::command(self.binaries, dir))?;
+        stack.wait_said(RUN_LIMIT, emulate::UP)?;
+        self.env = emulate::environment(dir)?;
+        for step in &self.script.prepare {
+            self.step("", step, &mut || Ok(()))?;
+        }
+        self.register()?;
+        self.runs(stack)
+    }
+
+    fn run_here(&self) -> Result<()> {
         process::run_within(&mut self.pangolin(["init"]), COMMAND_LIMIT)?;
         for step in &self.script.prepare {
             self.step("", step, &mut || Ok(()))?;
@@ -154,6 +187,11 @@ impl Example<'_> {
         let logs = self.scratch.dir.join("logs");
         let mut daemon = Daemon::start("orch-serve", &logs, &self.pangolin(["orch", "serve"]))?;
         daemon.wait_said(COMMAND_LIMIT, "serving (pid")?;
+        self.runs(daemon)
+    }
+
+    /// Submits, watches, shows and audits every run while `daemon` serves them.
+    fn runs(&self, mut daemon: Daemon) -> Result<()> {
         let mut problems = Vec::new();
         let mut records = Vec::new();
         for run in &self.script.runs {

@@ -15,6 +15,7 @@ mod binaries;
 mod corpus;
 mod daemon;
 mod docker;
+mod emulate;
 mod emulators;
 mod example;
 mod languages;
@@ -42,6 +43,8 @@ cargo xtask <task>
   bench <what>                engine | dispatch | verify | size | plugins | lambda; one JSON line per figure on stdout
   package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip, for x86_64 or arm64;
                               with names of functions only those
+  emulate up [<dir>]          a stack of AWS emulators for the project in <dir> (default: examples/offload-aws-local)
+  emulate down | test         stops it; runs every test that uses a whole stack, and examples/offload-aws-local
   wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
   corpus add <pkg>@<ver>...   keeps a compiled plugin per language of released contracts in tests/corpus;
                               --built uses the programs that are there
@@ -79,6 +82,10 @@ fn run(args: &[&str]) -> Result<()> {
         ["test"] => suite::test(&workspace),
         ["bench", what] => bench::run(&workspace, what),
         ["package", options @ ..] => package::run(&workspace, options),
+        ["emulate", "up"] => emulate::up(&workspace, None),
+        ["emulate", "up", project] => emulate::up(&workspace, Some(project.as_ref())),
+        ["emulate", "down"] => emulate::down(&workspace),
+        ["emulate", "test"] => emulate::test(&workspace),
         ["wit"] => wit::run(&workspace, &[]),
         ["wit", "--freeze", name] => wit::run(&workspace, &["--freeze", name]),
         ["corpus", "add", "--built", names @ ..] => corpus::add(&workspace, names, true),

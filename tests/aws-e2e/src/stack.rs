@@ -84,11 +84,12 @@ pub struct EmulatedStack {
     pub ecs: EcsFake,
     /// Lambda.
     pub lambda: LambdaFake,
-    /// The project of the platform team.
-    pub project: TempDir,
     aws: Aws,
-    _ministack: Ministack,
+    /// The repository of the project, if it has one.
+    repo: Option<PathBuf>,
+    ministack: Ministack,
     _sources: Vec<Background>,
+    _project: Option<TempDir>,
 }
 
 fn location() -> String {
@@ -116,20 +117,25 @@ fn project() -> TempDir {
     dir
 }
 
-/// The archive of the project.
-fn packed(project: &Path) -> Vec<u8> {
-    let config = Config::find(project).expect("a configuration");
-    // What ships, compiled by this process: it is no program that could start itself as a compiler.
-    pack(&config, Compiler::InProcess).expect("an archive")
-}
-
 impl EmulatedStack {
-    /// Starts everything, with the programs in the directory of `tick`. `None` where the emulator is not installed; that was said on stderr.
+    /// Starts everything, with a small project and the programs in the directory of `tick`. `None` where the emulator is not
+    /// installed; that was said on stderr.
     ///
     /// # Panics
     /// When something does not start.
     pub async fn start(tick: &Path, options: Options) -> Option<Self> {
-        let programs = tick.parent().expect("a directory");
+        let project = project();
+        let stack = Self::deploy(tick.parent().expect("a directory"), project.path(), options).await?;
+        Some(Self { _project: Some(project), ..stack })
+    }
+
+    /// Like [`Self::start`] with a project that is there: a directory with a `pangolin.toml`. Each image of its
+    /// executors stands for the worker program.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn deploy(programs: &Path, project: &Path, options: Options) -> Option<Self> {
+        let config = Config::find(project).expect("a configuration");
         let ministack = Ministack::start("the whole stack").await?;
         let (s3, ecs) = (S3Fake::start().await.expect("S3"), EcsFake::start().await.expect("ECS"));
         let lambda = LambdaFake::start().expect("Lambda");
@@ -143,14 +149,31 @@ impl EmulatedStack {
             let (name, value) = pair.split_once('=').unwrap_or_default();
             (name.to_owned(), value.to_owned())
         });
-        ecs.add_image(IMAGE, StandIn { program: program(programs, "pangolin-worker"), env: env.into() });
+        let worker = program(programs, "pangolin-worker");
+        for image in config.executors.values().filter_map(|executor| executor.image.as_ref()) {
+            ecs.add_image(image, StandIn { program: worker.clone(), env: env.to_vec() });
+        }
         if options.scrambled {
             ecs.scramble_events();
         }
-        let project = project();
-        let doorbell = furnish(&aws, &s3, project.path()).await;
+        let doorbell = furnish(&aws, &s3, &config).await;
         let sources = connect(programs, &options, (&ministack, &s3, &ecs, &lambda), doorbell).await;
-        Some(Self { s3, ecs, lambda, project, aws, _ministack: ministack, _sources: sources })
+        let repo = config.workspace.repo;
+        Some(Self { s3, ecs, lambda, aws, repo, ministack, _sources: sources, _project: None })
+    }
+
+    /// What a program of a user needs in its environment to find the stack.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL", self.ministack.endpoint()),
+            ("AWS_ENDPOINT_URL_S3", self.s3.endpoint()),
+            ("AWS_ENDPOINT_URL_ECS", self.ecs.endpoint()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("PANGOLIN_REMOTE", location()),
+        ]
     }
 
     /// The deployment as somebody at home sees it.
@@ -160,7 +183,7 @@ impl EmulatedStack {
     pub async fn at_home(&self) -> (Deployment, TempDir) {
         let dir = tempfile::tempdir().expect("a directory");
         let stack = Stack::open(self.aws.clone(), &location(), dir.path()).await.expect("a stack");
-        let workspace = WorkspaceConfig { repo: Some(self.project.path().join("repo")), base: None };
+        let workspace = WorkspaceConfig { repo: self.repo.clone(), base: None };
         (stack.deployment(Some(workspace)).await.expect("a deployment"), dir)
     }
 
@@ -239,7 +262,7 @@ impl EmulatedStack {
 }
 
 /// Makes what `deploy apply` makes: table, queue, key, documents. Answers the URL of the doorbell.
-async fn furnish(aws: &Aws, s3: &S3Fake, project: &Path) -> Queue {
+async fn furnish(aws: &Aws, s3: &S3Fake, config: &Config) -> Queue {
     let dynamo = aws_sdk_dynamodb::Client::new(&aws.sdk(Service::DynamoDb));
     pangolin_store_dynamodb::create_table(&dynamo, "ledger").await.expect("a table");
     let sqs = aws_sdk_sqs::Client::new(&aws.sdk(Service::Sqs));
@@ -276,7 +299,9 @@ async fn furnish(aws: &Aws, s3: &S3Fake, project: &Path) -> Queue {
     };
     s3.plant(DATA, names::DEPLOYMENT_KEY, &document.to_bytes());
     let archive = format!("{}{}", names::CONFIG_PREFIX, names::PROJECT_FILE);
-    s3.plant(DATA, &archive, &packed(project));
+    // What ships, compiled by this process: it is no program that could start itself as a compiler.
+    let packed = pack(config, Compiler::InProcess).expect("an archive");
+    s3.plant(DATA, &archive, &packed);
     Queue::new(aws, &doorbell)
 }
 

@@ -10,6 +10,9 @@ use serde_json::Value;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Script {
+    /// Whether it runs in a stack of AWS emulators instead of a daemon of this machine.
+    #[serde(default)]
+    pub(super) stack: bool,
     /// After `init`, before anything is registered.
     #[serde(default)]
     pub(super) prepare: Vec<Step>,
@@ -95,7 +98,7 @@ impl Script {
             serde_json::from_value(json(&path)?).with_context(|| format!("{} is wrong", path.display()))?
         } else {
             let edits = items_with_locks(&json(&dir.join("plan.json"))?);
-            Self { prepare: Vec::new(), runs: vec![Run::of_plan(edits)] }
+            Self { stack: false, prepare: Vec::new(), runs: vec![Run::of_plan(edits)] }
         };
         if script.runs.is_empty() {
             bail!("{} names no run", path.display());
