@@ -70,7 +70,7 @@ pub struct Reconciled {
 /// Holds a manifest against its binary.
 ///
 /// # Errors
-/// Every [`Mismatch`].
+/// Every [`Mismatch`]; a wrong kind alone, because the rest would only follow from it.
 pub fn reconcile(manifest: &Manifest, binary: &Inspection) -> Result<Reconciled, Vec<Mismatch>> {
     let kind = manifest.kind;
     let mut problems = Vec::new();
@@ -79,9 +79,10 @@ pub fn reconcile(manifest: &Manifest, binary: &Inspection) -> Result<Reconciled,
             Some(other) => format!("exports what a {other} exports"),
             None => "exports the entry point of no kind of plugin, or of several".to_owned(),
         };
-        problems.push(Mismatch::Kind { said: kind, found });
+        // Everything else is about a contract that is the wrong one then.
+        return Err(vec![Mismatch::Kind { said: kind, found }]);
     }
-    if binary.kind.is_some() && !binary.foreign.is_empty() {
+    if !binary.foreign.is_empty() {
         problems.push(Mismatch::Foreign { kind, names: binary.foreign.iter().map(Import::name).collect() });
     }
     let contract = host_contract(kind);

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use pangolin_core::glob;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -184,7 +185,10 @@ impl Request {
                 ),
             ),
             Self::Read { path } | Self::Write { path } => {
-                (path.contains('*') || pangolin_core::glob::path_problem(path).is_some(), text(path))
+                // A denied listing is recorded as the rule that would show it: everything below a directory.
+                let (directory, last) = path.rsplit_once('/').unwrap_or(("", path));
+                let literal = if last == glob::ANY { directory } else { path.as_str() };
+                (literal.contains('*') || glob::path_problem(path).is_some(), text(path))
             }
         };
         (!wild).then(|| format!("{} = [{line}]", self.capability()))

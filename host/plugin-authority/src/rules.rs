@@ -535,7 +535,12 @@ pub struct PathRule {
 }
 
 impl PathRule {
+    /// A path that ends in `**` stands for everything below it, as in the record of a denied listing.
     pub(crate) fn allows(&self, path: &str) -> bool {
+        if path.split('/').next_back() == Some(glob::ANY) {
+            let below: Vec<String> = path.split('/').map(str::to_owned).collect();
+            return glob::path_covers(&self.segments, &below);
+        }
         glob::path_matches(&self.segments, path)
     }
 

@@ -110,6 +110,11 @@ fn manifest_and_binary_must_fit() {
     );
     let problems = reconcile(&manifest("pattern", "^1.0", ""), &plain).unwrap_err();
     assert!(problems[0].to_string().contains("exports what a block exports"), "{problems:?}");
+    // The cause alone, whatever else does not fit the wrong contract.
+    for contract in ["^1.0", "^7.0"] {
+        let problems = reconcile(&manifest("runtime-adapter", contract, ""), &full).unwrap_err();
+        assert!(matches!(problems[..], [Mismatch::Kind { .. }]), "{problems:?}");
+    }
     let problems = reconcile(&manifest("block", "^2.0", ""), &plain).unwrap_err();
     assert!(problems.iter().any(|p| matches!(p, Mismatch::BuiltAgainst { .. })), "{problems:?}");
     assert!(problems.iter().any(|p| matches!(p, Mismatch::Contract { .. })), "{problems:?}");

@@ -223,6 +223,26 @@ fn the_diagnosis_names_the_first_layer_that_says_no() {
 }
 
 #[test]
+fn a_denied_listing_is_diagnosed_as_everything_below_it() {
+    let asked = manifest("read = [{ path = 'workspace/**', why = 'reads' }]");
+    let by = |rules: &str, subject: &str| {
+        let request = Request::parse("read", subject).unwrap();
+        let diagnosis = diagnose(&asked, &project(rules), &OperatorPolicy::default(), &request);
+        (diagnosis.by, diagnosis.line_to_add)
+    };
+    let line = Some("read = [\"workspace/src/**\"]".to_owned());
+    assert_eq!(by("read = ['workspace/docs/**']", "workspace/src/**"), (Some("project"), line.clone()));
+    // Files right in it are not everything below it.
+    assert_eq!(by("read = ['workspace/src/*']", "workspace/src/**"), (Some("project"), line));
+    assert_eq!(by("read = ['workspace/**']", "workspace/src/**"), (None, None));
+    // What it never asked for.
+    assert_eq!(by("read = ['**']", "**").0, Some("manifest"));
+    // Any other star is one of a name, and no rule can say that.
+    assert_eq!(by("read = ['x']", "workspace/a*b"), (Some("project"), None));
+    assert_eq!(by("read = ['x']", "workspace/a*b/**"), (Some("project"), None));
+}
+
+#[test]
 fn denials_can_be_read_back() {
     for request in [
         Request::Exec { program: "a".into(), args: vec!["b c".into(), "\"".into()] },

@@ -158,6 +158,10 @@ impl AdapterComponent {
         &self,
         task: &AdapterTask,
     ) -> Result<(LaunchPlan, CallRecord), PluginError> {
+        self.prepared(task).await.map_err(|error| error.of(&task.adapter))
+    }
+
+    async fn prepared(&self, task: &AdapterTask) -> Result<(LaunchPlan, CallRecord), PluginError> {
         let task = Arc::new(task.clone());
         let draft = PlanDraft::new(Arc::clone(&task), self.digest, &self.limits);
         let mut call = self.call()?;
@@ -215,7 +219,7 @@ impl AdapterComponent {
     ) -> (AdapterReport, Option<CallRecord>) {
         let failed = |fault: PluginError| {
             let record = fault.call.as_deref().cloned();
-            (ReportDraft::new(&self.limits).finish_failed(fault), record)
+            (ReportDraft::new(&self.limits).finish_failed(fault.of(&task.adapter)), record)
         };
         let mut call = match self.call() {
             Ok(call) => call,
@@ -225,12 +229,12 @@ impl AdapterComponent {
             Ok(sink) => sink,
             Err(error) => return failed(call.fail(Failure::HostError { problem: error.to_string() })),
         };
-        let task = TaskView(Arc::new(task.clone()));
+        let view = TaskView(Arc::new(task.clone()));
         let (pre, rep) = (&self.pre, sink.rep());
         let read = call
             .run(&self.host, async |store| {
                 let adapter = pre.instantiate_async(&mut *store).await?;
-                read(&adapter, store, task, rep, chunks, exit).await
+                read(&adapter, store, view, rep, chunks, exit).await
             })
             .await;
         let fault = match read {
@@ -246,7 +250,7 @@ impl AdapterComponent {
             None => (draft.finish(), Some(call.record())),
             Some(fault) => {
                 let record = fault.call.as_deref().cloned();
-                (draft.finish_failed(fault), record)
+                (draft.finish_failed(fault.of(&task.adapter)), record)
             }
         }
     }

@@ -9,7 +9,7 @@ use wasmtime::component::{Component, HasSelf, Resource};
 
 use crate::{
     adapter::from_guest,
-    bindings::block::{BlockFull, BlockFullPre},
+    bindings::block::{BlockFull, BlockFullPre, pangolin::base::types::Fault},
     block_rules::Rules,
     block_state::BlockState,
     block_world::BlockWorld,
@@ -17,7 +17,7 @@ use crate::{
     call::Call,
     code_memory::CodeMemory,
     engine::{Loaded, PluginHost, Profile, engine_name},
-    failure::{Failure, GUEST_TEXT_BYTES, PluginError, clip},
+    failure::{Failure, GUEST_TEXT_BYTES, PluginError, Problem, clip},
     limits::{Limits, Probe},
     state::CallState,
 };
@@ -37,6 +37,9 @@ pub const BLOCK_CONTRACT: &str = "pangolin:block@1.0.0";
 
 /// Stack of a native function on the guest's fiber is limited too; deeper JSON is refused.
 const PARAMS_BYTES_MAX: usize = 1 << 20;
+
+/// Wall time of a look at parameters. Reading them takes milliseconds; who needs longer is not asked now.
+const PARAMS_WALL: Duration = Duration::from_secs(2);
 
 /// What the host hands to somebody who runs blocks without a compiler.
 #[cfg(feature = "compile")]
@@ -206,6 +209,53 @@ impl BlockComponent {
         Ok(runtime.block_on(self.run(world, call)))
     }
 
+    /// What the block says is wrong with the parameters of a step, before anything else is there: it is called with them
+    /// and with nothing besides, and stopped as soon as it asks for more (files, facts of the dispatch, programs, hosts) or
+    /// gives a verdict. So a finding is about the parameters alone. Nothing is found by a block that looks at
+    /// something else first, and by one whose fault does not have the code `bad-params` or a detail that points to
+    /// `/params`.
+    pub async fn check_params(&self, params: &Value) -> Vec<Problem> {
+        let call = BlockCall {
+            id: String::new(),
+            contract: BLOCK_CONTRACT.to_owned(),
+            engine: engine_name(Profile::Effect),
+            grant: BlockGrant::default(),
+            fingerprint: self.digest,
+            params: params.clone(),
+            position: 0,
+            lens: String::new(),
+            attrs: BTreeMap::new(),
+            timeout: PARAMS_WALL,
+        };
+        let Ok(rules) = prepare(&call) else { return Vec::new() };
+        let limits = limits(&call);
+        let Ok(mut running) = Call::new(self.pre.engine(), self.digest, &limits, 0, None) else {
+            return Vec::new();
+        };
+        let world = Box::new(crate::block_memory::MemoryWorld::default());
+        let state = BlockState::new(world, rules, &call, limits.wall).told_params_only();
+        running.store.data_mut().block = Some(Box::new(state));
+        match self.answer(&mut running).await {
+            Ok(Err(fault)) if !fault.retryable => {
+                from_guest(fault).problems().into_iter().filter(Problem::is_of_params).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    async fn answer(&self, running: &mut Call) -> Result<Result<(), Fault>, PluginError> {
+        let pre = &self.pre;
+        running
+            .run(&self.host, async |store| {
+                let table = &mut store.data_mut().table;
+                let (input, output) = (table.push(BlockInput)?, table.push(BlockOutput)?);
+                let instance = pre.instantiate_async(&mut *store).await?;
+                let borrowed = (Resource::new_borrow(input.rep()), Resource::new_borrow(output.rep()));
+                instance.pangolin_block_run().call_run(&mut *store, borrowed.0, borrowed.1).await
+            })
+            .await
+    }
+
     /// Runs the block and answers what it did, with the world as it left it. Never fails: what went wrong is in
     /// `failure`, and then there is no verdict. Calls of the world block the thread.
     pub async fn run<W: BlockWorld>(&self, world: W, call: &BlockCall) -> (PluginEvidence, W) {
@@ -220,16 +270,7 @@ impl BlockComponent {
         };
         running.store.data_mut().block =
             Some(Box::new(BlockState::new(Box::new(world), rules, call, limits.wall)));
-        let pre = &self.pre;
-        let answer = running
-            .run(&self.host, async |store| {
-                let table = &mut store.data_mut().table;
-                let (input, output) = (table.push(BlockInput)?, table.push(BlockOutput)?);
-                let instance = pre.instantiate_async(&mut *store).await?;
-                let borrowed = (Resource::new_borrow(input.rep()), Resource::new_borrow(output.rep()));
-                instance.pangolin_block_run().call_run(&mut *store, borrowed.0, borrowed.1).await
-            })
-            .await;
+        let answer = self.answer(&mut running).await;
         let record = match &answer {
             Err(PluginError { call: Some(record), .. }) => (**record).clone(),
             _ => running.record(),

@@ -172,9 +172,7 @@ impl exec::HostCommand for CallState {
         if let Some(refusal) = self.forced() {
             return Ok(Err(refusal));
         }
-        let mut block = self.block.take().ok_or_else(|| {
-            stop(Failure::HostError { problem: "a block function was called outside of a block".into() })
-        })?;
+        let mut block = self.take_block()?;
         let answer = self.table.get(&this).map(|draft| run(&mut block, draft, timeout_ms));
         self.block = Some(block);
         let answer = answer??;

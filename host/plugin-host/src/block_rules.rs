@@ -83,6 +83,11 @@ impl Rules {
         Err(not_granted("read", &self.grant.read, &format!("read = [{path:?}]")))
     }
 
+    /// Why a listing is empty although there are files: `wanted` is the rule that would show them.
+    pub(crate) fn not_listed(&self, wanted: &str) -> String {
+        not_granted("read", &self.grant.read, &format!("read = [{wanted:?}]"))
+    }
+
     pub(crate) fn write(&self, path: &str) -> Result<(), String> {
         if any_path(&self.write, path) {
             return Ok(());

@@ -43,19 +43,26 @@ fn virtual_problem(path: &str) -> Option<String> {
     (!known).then(|| roots.to_owned())
 }
 
+/// The rule of a grant that shows everything a listing asked for. A prefix may end within a name; what it shows then is the
+/// directory, because no rule is about the beginning of a path.
+fn below(prefix: &str) -> String {
+    let directory = prefix.rsplit_once('/').map_or("", |(directory, _)| directory);
+    if directory.is_empty() { "**".to_owned() } else { format!("{directory}/**") }
+}
+
 impl stage::Host for CallState {}
 
 impl stage::HostInput for CallState {
     fn params_json(&mut self, _: Resource<BlockInput>) -> wasmtime::Result<String> {
         self.called(0)?;
-        let params = self.block()?.params.clone();
+        let params = self.step()?.params.clone();
         self.answers(params.len());
         Ok(params)
     }
 
     fn position(&mut self, _: Resource<BlockInput>) -> wasmtime::Result<u32> {
         self.called(0)?;
-        Ok(self.block()?.position)
+        Ok(self.step()?.position)
     }
 
     fn earlier_json(&mut self, _: Resource<BlockInput>, block: String) -> wasmtime::Result<Option<String>> {
@@ -91,12 +98,10 @@ impl stage::HostInput for CallState {
                 Ok(all) => all,
                 Err(error) => return block.refused_by_world("read", &prefix, error).map(Err),
             };
-            let hidden =
-                all.iter().find(|entry| entry.path.starts_with(&prefix)).map(|entry| entry.path.clone());
-            if let Some(hidden) = hidden
-                && let Err(rule) = block.rules.read(&hidden)
-            {
-                return Ok(Err(block.refuse("read", &format!("{prefix}**"), rule)));
+            if let Some(hidden) = all.iter().find(|entry| entry.path.starts_with(&prefix)) {
+                let wanted = if hidden.path == prefix { prefix } else { below(&prefix) };
+                let rule = block.rules.not_listed(&wanted);
+                return Ok(Err(block.refuse("read", &wanted, rule)));
             }
         }
         let page: Vec<stage::Entry> = found

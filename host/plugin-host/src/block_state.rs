@@ -42,6 +42,8 @@ pub(crate) struct BlockState {
     pub(crate) read_bytes: u64,
     pub(crate) exec_runs: u32,
     pub(crate) fetches: u32,
+    /// Only the parameters are told: whoever asks for more is stopped.
+    params_only: bool,
     deadline: Instant,
     listing: Option<Listing>,
     verdict: Option<Verdict>,
@@ -71,6 +73,7 @@ impl BlockState {
             read_bytes: 0,
             exec_runs: 0,
             fetches: 0,
+            params_only: false,
             deadline: Instant::now() + wall,
             listing: None,
             verdict: None,
@@ -85,6 +88,11 @@ impl BlockState {
             secrets_used: BTreeSet::new(),
             left_out: BTreeMap::new(),
         }
+    }
+
+    /// The same for a call that only looks at the parameters.
+    pub(crate) fn told_params_only(self) -> Self {
+        Self { params_only: true, ..self }
     }
 
     pub(crate) const fn limits(&self) -> &BlockLimits {
@@ -318,16 +326,34 @@ fn sealable(value: Value) -> Value {
     }
 }
 
+fn outside() -> wasmtime::Error {
+    stop(Failure::HostError { problem: "a block function was called outside of a block".into() })
+}
+
+fn only_params() -> wasmtime::Error {
+    stop(Failure::HostError { problem: "only the parameters were to be looked at".into() })
+}
+
 impl CallState {
     /// Counts what a host function answers.
     pub(crate) fn answers(&mut self, bytes: usize) {
         self.crossed.to_guest = self.crossed.to_guest.saturating_add(bytes as u64);
     }
 
+    /// What the block that runs in this store is told about its step; nothing about its world.
+    pub(crate) fn step(&mut self) -> wasmtime::Result<&mut BlockState> {
+        self.block.as_deref_mut().ok_or_else(outside)
+    }
+
     /// The block that runs in this store.
     pub(crate) fn block(&mut self) -> wasmtime::Result<&mut BlockState> {
-        self.block.as_deref_mut().ok_or_else(|| {
-            stop(Failure::HostError { problem: "a block function was called outside of a block".into() })
-        })
+        let block = self.step()?;
+        if block.params_only { Err(only_params()) } else { Ok(block) }
+    }
+
+    /// Like [`Self::block`], taken out: to be put back.
+    pub(crate) fn take_block(&mut self) -> wasmtime::Result<Box<BlockState>> {
+        self.block()?;
+        self.block.take().ok_or_else(outside)
     }
 }

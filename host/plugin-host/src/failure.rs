@@ -1,15 +1,20 @@
 //! What can go wrong with a plugin: a closed vocabulary, each with its number and the next step.
 
+use std::fmt;
+
 use pangolin_core::ids::Digest;
 use pangolin_envelope::plugin::PluginFailure;
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::call::CallRecord;
 
 /// A failure of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("plugin {}: {failure}", short(.plugin))]
+#[error("plugin {}: {failure}", shown(.id.as_deref(), .plugin))]
 pub struct PluginError {
+    /// Its id, where the caller knows it: people know plugins by their ids.
+    pub id: Option<String>,
     /// The component.
     pub plugin: Digest,
     /// What happened.
@@ -19,15 +24,21 @@ pub struct PluginError {
     pub call: Option<Box<CallRecord>>,
 }
 
-fn short(digest: &Digest) -> String {
-    format!("sha256:{}", &digest.hex()[..12])
+fn shown(id: Option<&str>, digest: &Digest) -> String {
+    id.map_or_else(|| format!("sha256:{}", &digest.hex()[..12]), |id| format!("{id:?}"))
 }
 
 impl PluginError {
     /// A failure outside of a call.
     #[must_use]
     pub const fn new(plugin: Digest, failure: Failure) -> Self {
-        Self { plugin, failure, call: None }
+        Self { id: None, plugin, failure, call: None }
+    }
+
+    /// The same about the plugin of this id. An empty one is none.
+    #[must_use]
+    pub fn of(self, id: &str) -> Self {
+        Self { id: (!id.is_empty()).then(|| id.to_owned()), ..self }
     }
 
     /// The kebab-case name of the failure.
@@ -200,6 +211,45 @@ const fn fault_next(retryable: bool) -> &'static str {
     }
 }
 
+/// One thing that a plugin finds wrong with what it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Problem {
+    /// JSON pointer (RFC 6901): below `/params`, or below `/input` about the input of an item. Empty when it is about neither.
+    pub pointer: String,
+    /// What, with the next step.
+    pub problem: String,
+}
+
+impl Problem {
+    /// It is about the parameters, and so does not depend on the item.
+    #[must_use]
+    pub fn is_of_params(&self) -> bool {
+        self.is_below("/params")
+    }
+
+    /// It is about the input of the item.
+    #[must_use]
+    pub fn is_of_input(&self) -> bool {
+        self.is_below("/input")
+    }
+
+    fn is_below(&self, root: &str) -> bool {
+        self.pointer.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.problem),
+            pointer => write!(f, "{pointer}: {}", self.problem),
+        }
+    }
+}
+
+/// The code of a fault about parameters.
+const BAD_PARAMS: &str = "bad-params";
+
 /// What a guest may run out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -215,8 +265,8 @@ pub enum Room {
     Instances,
 }
 
-impl std::fmt::Display for Room {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MemoryBytes => "bytes of memory",
             Self::TableEntries => "entries in a table",
@@ -278,6 +328,33 @@ impl Failure {
     pub fn record(&self) -> PluginFailure {
         let (code, message) = (self.code().to_owned(), self.to_string());
         PluginFailure { code, message, retryable: self.is_retryable() }
+    }
+
+    /// What the plugin says is wrong, piece by piece: the detail of its fault when that is a JSON list of objects with
+    /// `pointer` and `problem`, else its message. With the code `bad-params` that message is about `/params`. Nothing for
+    /// what is not the plugin's word.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let Self::Fault { code, message, detail, .. } = self else { return Vec::new() };
+        let listed = detail.as_deref().and_then(|detail| serde_json::from_str::<Vec<Problem>>(detail).ok());
+        if let Some(listed) = listed.filter(|listed| !listed.is_empty()) {
+            return listed;
+        }
+        if code == BAD_PARAMS {
+            // Many say the pointer in the words.
+            let pointed = message.split_once(": ").filter(|(pointer, _)| pointer.starts_with("/params"));
+            let (pointer, problem) = pointed.unwrap_or(("/params", message));
+            return vec![Problem { pointer: pointer.to_owned(), problem: problem.to_owned() }];
+        }
+        vec![Problem { pointer: String::new(), problem: format!("{code}: {message}") }]
+    }
+
+    /// The same input ends in the same failure on every machine at every time. What is left is a matter of load, of time or
+    /// of this host.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        !self.is_retryable()
+            && !matches!(self, Self::Deadline { .. } | Self::HostError { .. } | Self::NotCompiled { .. })
     }
 
     /// Whether the same call may work later. Everything else is deterministic.

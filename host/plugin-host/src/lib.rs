@@ -65,7 +65,7 @@ pub use engine::{
     Allocation, COMPONENT_BYTES_CEILING, COMPONENT_BYTES_MAX, HostOptions, PluginHost, Profile,
     engine_config, engine_id, engine_name,
 };
-pub use failure::{FAILURE_CODES, Failure, PluginError, Room};
+pub use failure::{FAILURE_CODES, Failure, PluginError, Problem, Room};
 pub use limits::{Limits, Probe};
 pub use pattern::{PATTERN_CONTRACT, PatternComponent, StepOutcome};
 pub use policy::{BadOnFailure, OnFailure};

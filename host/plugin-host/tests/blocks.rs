@@ -87,6 +87,62 @@ fn a_world_in_memory_answers_with_what_it_was_given() {
 }
 
 #[test]
+fn a_denied_listing_names_the_rule_that_would_show_it() {
+    let world = MemoryWorld::with_files([
+        ("workspace/src/a.rs", "a"),
+        ("workspace/src/deep/b.rs", "b"),
+        ("workspace/z", "z"),
+    ]);
+    let script =
+        json!([["list", "workspace/src/"], ["list", "workspace/s"], ["list", "workspace/z"], ["list", ""]]);
+    let (evidence, _) = run(world, json!({"read": ["outputs/**"]}), script);
+    let answers = steps(&evidence);
+    for (answer, rule) in answers.iter().zip(["workspace/src/**", "workspace/**", "workspace/z", "**"]) {
+        assert_eq!(answer["refused"]["subject"], rule, "{answers:#?}");
+        let reason = answer["refused"]["reason"].as_str().unwrap();
+        assert!(reason.ends_with(&format!("to allow it, grant read = [\"{rule}\"]")), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_are_judged_before_there_is_anything_else() {
+    let shipped = |id: &str| shared_host().load_block(pangolin_builtin_plugins::block(id).unwrap()).unwrap();
+    let places = async |id: &str, params: Value| {
+        let found = shipped(id).check_params(&params).await;
+        found.into_iter().map(|it| it.pointer).collect::<Vec<String>>()
+    };
+    for id in ["diff-policy", "licence-check", "secret-scan", "test-report"] {
+        assert_eq!(places(id, json!({})).await, [""; 0], "{id}");
+        assert_eq!(places(id, json!({"no-such": 1})).await, ["/params/no-such"], "{id}");
+    }
+    let wrong = json!({"maxFindings": "a", "rules": {"nope": "warn"}});
+    assert_eq!(places("secret-scan", wrong).await, ["/params/maxFindings", "/params/rules/nope"]);
+}
+
+#[tokio::test]
+async fn a_look_at_parameters_shows_and_does_nothing_else() {
+    let block = shared_host().load_block(&guest("pangolin-test-block")).unwrap();
+    for step in [
+        json!(["list", ""]),
+        json!(["read", "workspace/a.txt"]),
+        json!(["earlier", "0"]),
+        json!(["attr", "lens"]),
+        json!(["exec", "suite", []]),
+        json!(["fetch", "GET", "https://acme.dev"]),
+        json!(["artifact", "a.json", "{}"]),
+        json!(["evidence", "n", "1"]),
+        json!(["spin"]),
+    ] {
+        // Whoever is answered gives up next. Nobody is answered.
+        let params = json!({"steps": [step, ["fault", "bad-params", "/params/steps: no"]]});
+        assert_eq!(block.check_params(&params).await, [], "{step}");
+    }
+    let params = json!({"steps": [["fault", "bad-params", "/params/steps: no"]]});
+    let found = block.check_params(&params).await;
+    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/params/steps: no"]);
+}
+
+#[test]
 fn a_pattern_is_no_block() {
     let error = shared_host().load_block(&guest("pangolin-test-hostile")).err().unwrap();
     assert!(matches!(error.code(), "refused" | "contract-mismatch"), "{error}");

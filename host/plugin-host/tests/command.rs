@@ -67,6 +67,35 @@ async fn bad_params_are_named() {
 }
 
 #[tokio::test]
+async fn everything_wrong_is_said_at_once_with_its_place() {
+    let places = async |params: &str| {
+        let error = command().prepare(&task("command", &[("params", params)])).await.unwrap_err();
+        assert!(error.to_string().starts_with("plugin \"command\": "), "{error}");
+        assert!(error.failure.is_certain(), "{error}");
+        let found = error.failure.problems();
+        assert!(found.iter().all(|it| !it.problem.is_empty()), "{found:?}");
+        found.into_iter().map(|it| it.pointer).collect::<Vec<String>>()
+    };
+    let params = r#"{"argv":["sh","-c","x {{prompt}}",3],"a/b":1,"stdin":2,"env":{"A":1},"envSecrets":[]}"#;
+    let all = [
+        "/params/a~1b",
+        "/params/stdin",
+        "/params/argv/3",
+        "/params/env/A",
+        "/params/envSecrets",
+        "/params/argv/2",
+    ];
+    assert_eq!(places(params).await, all);
+    let params =
+        r#"{"argv":["a","{{input.no}}","{{input.deep.no}}"],"stdin":"{{input.file}} {{input.no/t}}"}"#;
+    assert_eq!(places(params).await, ["/input/no", "/input/deep/no", "/input/no~1t"]);
+    // Parameters first: but what they need is said as well.
+    assert_eq!(places(r#"{"argv":[4,"{{input.no}}"]}"#).await, ["/params/argv/0", "/input/no"]);
+    let params = r#"{"argv":["./x"],"env":{"LD_PRELOAD":"y","OK":"z"},"envSecrets":{"K":"other"}}"#;
+    assert_eq!(places(params).await, ["/params/argv/0", "/params/env/LD_PRELOAD", ""]);
+}
+
+#[tokio::test]
 async fn a_placeholder_in_a_shell_script_is_refused() {
     for argv in [
         r#"["sh","-c","fix {{input.file}}"]"#,

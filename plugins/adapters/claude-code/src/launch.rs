@@ -1,6 +1,6 @@
 //! The command line.
 
-use pangolin_adapter_sdk::{Fault, LaunchPlan, TaskView, fault, refused};
+use pangolin_adapter_sdk::{Fault, LaunchPlan, Problems, TaskView, fault, pointer_part, refused};
 use serde_json::{Map, Value};
 
 /// Secrets that Claude Code knows how to use, by variable.
@@ -9,18 +9,23 @@ const KEY_VARIABLES: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "
 const KNOWN: [&str; 7] =
     ["program", "maxTurns", "maxBudgetUsd", "baseUrl", "bare", "allowedTools", "maxRetries"];
 
-fn bad(pointer: &str, problem: &str) -> Fault {
-    fault("bad-params", format!("{pointer}: {problem}"))
+/// Checked parameters, with what the task says instead.
+#[derive(Debug)]
+struct Params {
+    program: Option<String>,
+    turns: Option<u32>,
+    budget: Option<f64>,
+    base_url: Option<String>,
+    bare: bool,
+    tools: Option<String>,
+    retries: Option<u32>,
+    bypass: bool,
+    session: Option<String>,
 }
 
 /// Describes how to start it.
 pub(crate) fn plan(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
-    let params = params(task)?;
-    let text = |key: &str| match params.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(bad(&format!("/params/{key}"), "must be a string")),
-    };
+    let params = Params::read(task)?;
     let prompt = task.prompt();
     if prompt.trim().is_empty() {
         return Err(fault(
@@ -28,7 +33,7 @@ pub(crate) fn plan(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
             "there is nothing to tell the agent; give the subagent a prompt template",
         ));
     }
-    plan.program(text("program")?.as_deref().unwrap_or("claude")).map_err(refused)?;
+    plan.program(params.program.as_deref().unwrap_or("claude")).map_err(refused)?;
     // The prompt goes through standard input: an argument that begins with a dash would be taken for an option, and
     // Linux limits one argument to 128 KiB.
     plan.stdin(prompt.as_bytes());
@@ -39,32 +44,27 @@ pub(crate) fn plan(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
     for argument in ["--setting-sources", "", "--strict-mcp-config"] {
         plan.arg(argument);
     }
-    if flag(&params, "bare")? {
+    if params.bare {
         plan.arg("--bare");
     }
-    let bypass = match task.attr("permission").as_deref() {
-        None | Some("" | "bypass") => true,
-        Some("strict") => false,
-        Some(other) => return Err(bad("/permission", &format!("{other:?} is neither bypass nor strict"))),
-    };
-    if bypass {
+    if params.bypass {
         plan.arg("--permission-mode");
         plan.arg("bypassPermissions");
     }
-    if let Some(tools) = tools(&params)? {
+    if let Some(tools) = &params.tools {
         plan.arg(&format!("--allowedTools={tools}"));
     }
     if let Some(model) = task.model() {
         plan.arg(&format!("--model={}", model_name(&model)));
     }
-    if let Some(turns) = whole(task.attr("max-turns"), &params, "maxTurns")? {
+    if let Some(turns) = params.turns {
         plan.arg(&format!("--max-turns={turns}"));
     }
-    if let Some(budget) = budget(task.attr("budget-usd"), &params)? {
+    if let Some(budget) = params.budget {
         plan.arg(&format!("--max-budget-usd={budget}"));
     }
-    if let Some(id) = task.attr("session-id") {
-        plan.arg(&format!("--session-id={}", uuid(&id)?));
+    if let Some(id) = &params.session {
+        plan.arg(&format!("--session-id={id}"));
     }
     if let Some(system) = task.system_prompt().filter(|text| !text.trim().is_empty()) {
         plan.arg(&format!("--append-system-prompt={system}"));
@@ -81,13 +81,13 @@ pub(crate) fn plan(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
     if let Some(home) = task.attr("private-home") {
         env("CLAUDE_CONFIG_DIR", &format!("{}/.claude", home.trim_end_matches('/')))?;
     }
-    if let Some(url) = text("baseUrl")? {
-        env("ANTHROPIC_BASE_URL", &url)?;
+    if let Some(url) = &params.base_url {
+        env("ANTHROPIC_BASE_URL", url)?;
     }
-    if let Some(retries) = whole(None, &params, "maxRetries")? {
+    if let Some(retries) = params.retries {
         env("CLAUDE_CODE_MAX_RETRIES", &retries.to_string())?;
     }
-    if bypass && task.attr("root").as_deref() == Some("true") {
+    if params.bypass && task.attr("root").as_deref() == Some("true") {
         // Without it Claude Code refuses to run as root in this mode. The isolation around it is real here.
         env("IS_SANDBOX", "1")?;
     }
@@ -96,66 +96,122 @@ pub(crate) fn plan(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
     Ok(())
 }
 
-fn params(task: &TaskView) -> Result<Map<String, Value>, Fault> {
+impl Params {
+    fn read(task: &TaskView) -> Result<Self, Fault> {
+        let mut problems = Problems::default();
+        let object = object(task, &mut problems);
+        let mut from = Fields { object: &object, problems: &mut problems };
+        let params = Self {
+            program: from.text("program"),
+            turns: from.whole("maxTurns", 1, task.attr("max-turns"), "/max-turns"),
+            budget: from.dollars("maxBudgetUsd", task.attr("budget-usd")),
+            base_url: from.text("baseUrl"),
+            bare: from.flag("bare"),
+            tools: from.tools("allowedTools"),
+            retries: from.whole("maxRetries", 0, None, ""),
+            bypass: match task.attr("permission").as_deref() {
+                None | Some("" | "bypass") => true,
+                Some("strict") => false,
+                Some(other) => {
+                    from.problems.add("/permission", format!("{other:?} is neither bypass nor strict"));
+                    false
+                }
+            },
+            session: task.attr("session-id"),
+        };
+        if let Some(id) = params.session.as_deref().filter(|id| !is_uuid(id)) {
+            problems.add("/session-id", format!("{id:?} is not a UUID"));
+        }
+        problems.finish("bad-params")?;
+        Ok(params)
+    }
+}
+
+fn object(task: &TaskView, problems: &mut Problems) -> Map<String, Value> {
     let json = task.attr("params").unwrap_or_default();
     let json = if json.trim().is_empty() { "{}" } else { &json };
-    match serde_json::from_str(json) {
-        Ok(Value::Object(object)) => match object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-            Some(key) => {
-                Err(bad(&format!("/params/{key}"), &format!("unknown; there are {}", KNOWN.join(", "))))
-            }
-            None => Ok(object),
-        },
-        Ok(_) => Err(bad("/params", "must be an object")),
-        Err(error) => Err(bad("/params", &format!("not JSON ({error})"))),
-    }
-}
-
-fn flag(params: &Map<String, Value>, key: &str) -> Result<bool, Fault> {
-    match params.get(key) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(value)) => Ok(*value),
-        Some(_) => Err(bad(&format!("/params/{key}"), "must be true or false")),
-    }
-}
-
-fn tools(params: &Map<String, Value>) -> Result<Option<String>, Fault> {
-    match params.get("allowedTools") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Array(items)) => {
-            let names: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            let names = names.ok_or_else(|| bad("/params/allowedTools", "must be a list of strings"))?;
-            Ok((!names.is_empty()).then(|| names.join(",")))
+    let object = match serde_json::from_str(json) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => {
+            problems.add("/params", "must be an object");
+            return Map::new();
         }
-        Some(_) => Err(bad("/params/allowedTools", "must be a list of strings")),
+        Err(error) => {
+            problems.add("/params", format!("not JSON ({error})"));
+            return Map::new();
+        }
+    };
+    for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+        let problem = format!("unknown; there are {}", KNOWN.join(", "));
+        problems.add(format!("/params/{}", pointer_part(key)), problem);
     }
+    object
 }
 
-/// A count of at least 1 (retries: 0), from the attribute or else from `params`.
-fn whole(attr: Option<String>, params: &Map<String, Value>, key: &str) -> Result<Option<u32>, Fault> {
-    let least = u64::from(key != "maxRetries");
-    let number = match (attr, params.get(key)) {
-        (Some(text), _) => text.parse().ok(),
-        (None, None | Some(Value::Null)) => return Ok(None),
-        (None, Some(value)) => value.as_u64(),
-    };
-    number
-        .filter(|number| *number >= least)
-        .and_then(|number| u32::try_from(number).ok())
-        .map(Some)
-        .ok_or_else(|| bad(&format!("/params/{key}"), &format!("must be a whole number of at least {least}")))
+/// Fields; one that is wrong is noted and left out.
+struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    problems: &'a mut Problems,
 }
 
-fn budget(attr: Option<String>, params: &Map<String, Value>) -> Result<Option<f64>, Fault> {
-    let amount = match (attr, params.get("maxBudgetUsd")) {
-        (Some(text), _) => text.parse().ok(),
-        (None, None | Some(Value::Null)) => return Ok(None),
-        (None, Some(value)) => value.as_f64(),
-    };
-    amount
-        .filter(|amount| amount.is_finite() && *amount > 0.0)
-        .map(Some)
-        .ok_or_else(|| bad("/params/maxBudgetUsd", "must be an amount of dollars above 0"))
+impl Fields<'_> {
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    fn noted<T>(&mut self, key: &str, found: Option<T>, problem: &str) -> Option<T> {
+        if found.is_none() {
+            self.problems.add(format!("/params/{key}"), problem);
+        }
+        found
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        let text = self.value(key)?.as_str().map(str::to_owned);
+        self.noted(key, text, "must be a string")
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        let Some(flag) = self.value(key).map(Value::as_bool) else { return false };
+        self.noted(key, flag, "must be true or false").unwrap_or(false)
+    }
+
+    fn tools(&mut self, key: &str) -> Option<String> {
+        let items = self.value(key)?.as_array();
+        let names: Option<Vec<&str>> = items.and_then(|items| items.iter().map(Value::as_str).collect());
+        let names = names.map(|names| names.join(","));
+        self.noted(key, names, "must be a list of strings").filter(|names| !names.is_empty())
+    }
+
+    /// A count of at least `least`, from the attribute or else from the parameters.
+    fn whole(&mut self, key: &str, least: u32, attr: Option<String>, place: &str) -> Option<u32> {
+        let problem = format!("must be a whole number of at least {least}");
+        let fits = |number: u32| (number >= least).then_some(number);
+        if let Some(text) = attr {
+            let number = text.parse().ok().and_then(fits);
+            if number.is_none() {
+                self.problems.add(place, problem);
+            }
+            return number;
+        }
+        let number = self.value(key)?.as_u64();
+        let number = number.and_then(|number| u32::try_from(number).ok()).and_then(fits);
+        self.noted(key, number, &problem)
+    }
+
+    fn dollars(&mut self, key: &str, attr: Option<String>) -> Option<f64> {
+        let problem = "must be an amount of dollars above 0";
+        let fits = |amount: f64| (amount.is_finite() && amount > 0.0).then_some(amount);
+        if let Some(text) = attr {
+            let amount = text.parse().ok().and_then(fits);
+            if amount.is_none() {
+                self.problems.add("/budget-usd", problem);
+            }
+            return amount;
+        }
+        let amount = self.value(key)?.as_f64().and_then(fits);
+        self.noted(key, amount, problem)
+    }
 }
 
 /// The levels of Pangolin; everything else is the provider's own name.
@@ -168,13 +224,12 @@ fn model_name(model: &str) -> &str {
     }
 }
 
-fn uuid(id: &str) -> Result<&str, Fault> {
-    let well_formed = id.len() == 36
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36
         && id.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
-        });
-    if well_formed { Ok(id) } else { Err(bad("/session-id", &format!("{id:?} is not a UUID"))) }
+        })
 }
 
 /// Names of secrets only; the worker puts in the values.

@@ -23,12 +23,17 @@ mod params;
 mod template;
 mod usage;
 
+use std::borrow::Cow;
+
 use pangolin_adapter_sdk::{
-    Adapter, Channel, ExitInfo, Fault, LaunchPlan, Line, Lines, Report, TaskView, TextTail, describe_exit,
-    refused, was_killed,
+    Adapter, Channel, ExitInfo, Fault, LaunchPlan, Line, Lines, Problems, Refusal, Report, TaskView,
+    TextTail, describe_exit, pointer_part, was_killed,
 };
 
-use crate::{params::Params, template::Values};
+use crate::{
+    params::Params,
+    template::{Values, has_placeholder},
+};
 
 /// A usage line is short; longer lines are none.
 const LINE_BYTES: usize = 64 << 10;
@@ -43,36 +48,23 @@ struct Command {
 
 impl Adapter for Command {
     fn prepare(task: &TaskView, plan: &LaunchPlan) -> Result<(), Fault> {
-        let params = Params::parse(task.attr("params").as_deref())?;
+        let mut problems = Problems::default();
+        let params = Params::read(task.attr("params").as_deref(), &mut problems);
+        let only_scripts = problems.is_empty();
+        params.check_scripts(&mut problems);
+        let code = match (problems.is_empty(), only_scripts) {
+            (true, _) => "missing-input",
+            (false, true) => "placeholder-in-script",
+            (false, false) => "bad-params",
+        };
         let values = Values::of(task)?;
-        let mut argv = Vec::with_capacity(params.argv.len());
-        for (index, text) in params.argv.iter().enumerate() {
-            let filled = values.fill(text, &format!("/params/argv/{index}"))?;
-            if params::is_script(&params.argv, index) && filled.as_ref() != text.as_str() {
-                return Err(pangolin_adapter_sdk::fault(
-                    "placeholder-in-script",
-                    format!(
-                        "/params/argv/{index}: a placeholder in a shell script would run its value as code; pass it \
-                         as an argument and use \"$1\" in the script"
-                    ),
-                ));
-            }
-            argv.push(filled.into_owned());
-        }
-        plan.program(&argv[0]).map_err(refused)?;
-        for argument in &argv[1..] {
-            plan.arg(argument);
-        }
-        for (name, value) in &params.env {
-            plan.env(name, value).map_err(refused)?;
-        }
-        for (name, secret) in &params.env_secrets {
-            plan.env_secret(name, secret).map_err(refused)?;
-        }
-        if let Some(text) = &params.stdin {
-            plan.stdin(values.fill(text, "/params/stdin")?.as_bytes());
-        }
-        Ok(())
+        let argv: Vec<_> = (0..)
+            .zip(&params.argv)
+            .map(|(index, text)| values.fill(text, &format!("/params/argv/{index}"), &mut problems))
+            .collect();
+        let stdin = params.stdin.as_deref().map(|text| values.fill(text, "/params/stdin", &mut problems));
+        problems.finish(code)?;
+        describe(&params, &argv, stdin.as_deref(), plan)
     }
 
     fn new(_: &TaskView) -> Self {
@@ -101,6 +93,41 @@ impl Adapter for Command {
         }
         Ok(())
     }
+}
+
+/// Everything that the host refuses, at once.
+fn describe(
+    params: &Params,
+    argv: &[Cow<'_, str>],
+    stdin: Option<&str>,
+    plan: &LaunchPlan,
+) -> Result<(), Fault> {
+    let mut problems = Problems::default();
+    let mut note = |pointer: String, answer: Result<(), Refusal>| {
+        if let Err(Refusal { capability, subject, reason }) = answer {
+            problems.add(pointer, format!("{capability} {subject:?}: {reason}"));
+        }
+    };
+    let mut arguments = argv.iter();
+    if let (Some(program), Some(text)) = (arguments.next(), params.argv.first()) {
+        // What was put in is not the parameters' fault.
+        let pointer = if has_placeholder(text) { String::new() } else { "/params/argv/0".to_owned() };
+        note(pointer, plan.program(program));
+    }
+    for argument in arguments {
+        plan.arg(argument);
+    }
+    for (name, value) in &params.env {
+        note(format!("/params/env/{}", pointer_part(name)), plan.env(name, value));
+    }
+    for (name, secret) in &params.env_secrets {
+        // Which secrets there are is a matter of the item.
+        note(String::new(), plan.env_secret(name, secret));
+    }
+    if let Some(text) = stdin {
+        plan.stdin(text.as_bytes());
+    }
+    problems.finish("refused")
 }
 
 fn usage_line(line: &Line<'_>, report: &Report) {

@@ -1,10 +1,12 @@
 //! The subagent's `params`.
 
-use pangolin_adapter_sdk::{Fault, fault};
+use pangolin_adapter_sdk::{Problems, pointer_part};
 use serde_json::{Map, Value};
 
-/// Checked parameters.
-#[derive(Debug)]
+use crate::template;
+
+/// Parameters, as far as they could be read.
+#[derive(Debug, Default)]
 pub(crate) struct Params {
     pub(crate) argv: Vec<String>,
     pub(crate) stdin: Option<String>,
@@ -14,61 +16,104 @@ pub(crate) struct Params {
 
 const EXAMPLE: &str = "params = { argv = [\"sh\", \"tools/agent.sh\"] }";
 
-fn bad(pointer: &str, problem: &str) -> Fault {
-    fault("bad-params", format!("{pointer}: {problem}, e.g. {EXAMPLE}"))
+const KNOWN: [&str; 4] = ["argv", "stdin", "env", "envSecrets"];
+
+fn bad(problems: &mut Problems, pointer: &str, problem: &str) {
+    problems.add(pointer, format!("{problem}, e.g. {EXAMPLE}"));
 }
 
 impl Params {
     /// Reads the JSON text of the attribute.
-    pub(crate) fn parse(json: Option<&str>) -> Result<Self, Fault> {
-        let value: Value = serde_json::from_str(json.unwrap_or("{}"))
-            .map_err(|error| bad("/params", &format!("not JSON ({error})")))?;
-        let Value::Object(object) = value else { return Err(bad("/params", "must be an object")) };
-        let known = ["argv", "stdin", "env", "envSecrets"];
-        if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(bad(&format!("/params/{key}"), "unknown; there are argv, stdin, env and envSecrets"));
-        }
-        let argv = match object.get("argv") {
-            None => return Err(bad("/params/argv", "missing: the command adapter has no command to run")),
-            Some(Value::Array(items)) => items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| {
-                    item.as_str()
-                        .map(str::to_owned)
-                        .ok_or_else(|| bad(&format!("/params/argv/{index}"), "must be a string"))
-                })
-                .collect::<Result<Vec<_>, _>>()?,
-            Some(_) => return Err(bad("/params/argv", "must be a list of strings")),
+    pub(crate) fn read(json: Option<&str>, problems: &mut Problems) -> Self {
+        let object = match serde_json::from_str(json.unwrap_or("{}")) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => {
+                bad(problems, "/params", "must be an object");
+                return Self::default();
+            }
+            Err(error) => {
+                bad(problems, "/params", &format!("not JSON ({error})"));
+                return Self::default();
+            }
         };
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(bad("/params/argv", "needs a program as its first element"));
+        for key in object.keys().filter(|key| !KNOWN.contains(&key.as_str())) {
+            let pointer = format!("/params/{}", pointer_part(key));
+            bad(problems, &pointer, "unknown; there are argv, stdin, env and envSecrets");
         }
         let stdin = match object.get("stdin") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text.clone()),
-            Some(_) => return Err(bad("/params/stdin", "must be a string")),
+            Some(_) => {
+                bad(problems, "/params/stdin", "must be a string");
+                None
+            }
         };
-        Ok(Self { argv, stdin, env: texts(&object, "env")?, env_secrets: texts(&object, "envSecrets")? })
+        Self {
+            argv: argv(&object, problems),
+            stdin,
+            env: texts(&object, "env", problems),
+            env_secrets: texts(&object, "envSecrets", problems),
+        }
+    }
+
+    /// Placeholders in scripts of shells.
+    pub(crate) fn check_scripts(&self, problems: &mut Problems) {
+        for (index, text) in self.argv.iter().enumerate() {
+            if is_script(&self.argv, index) && template::has_placeholder(text) {
+                let problem = "a placeholder in a shell script would run its value as code; pass it as an argument and \
+                               use \"$1\" in the script";
+                problems.add(format!("/params/argv/{index}"), problem);
+            }
+        }
     }
 }
 
-fn texts(object: &Map<String, Value>, key: &str) -> Result<Vec<(String, String)>, Fault> {
-    match object.get(key) {
-        None => Ok(Vec::new()),
-        Some(Value::Object(map)) => map
-            .iter()
-            .map(|(name, value)| match value {
-                Value::String(text) => Ok((name.clone(), text.clone())),
-                _ => Err(bad(&format!("/params/{key}/{name}"), "must be a string")),
-            })
-            .collect(),
-        Some(_) => Err(bad(&format!("/params/{key}"), "must be an object of strings")),
+fn argv(object: &Map<String, Value>, problems: &mut Problems) -> Vec<String> {
+    let items = match object.get("argv") {
+        Some(Value::Array(items)) => items,
+        None => {
+            bad(problems, "/params/argv", "missing: the command adapter has no command to run");
+            return Vec::new();
+        }
+        Some(_) => {
+            bad(problems, "/params/argv", "must be a list of strings");
+            return Vec::new();
+        }
+    };
+    if items.first().is_none_or(|first| first.as_str() == Some("")) {
+        bad(problems, "/params/argv", "needs a program as its first element");
     }
+    let mut argv = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match item {
+            Value::String(text) => argv.push(text.clone()),
+            _ => bad(problems, &format!("/params/argv/{index}"), "must be a string"),
+        }
+    }
+    argv
+}
+
+fn texts(object: &Map<String, Value>, key: &str, problems: &mut Problems) -> Vec<(String, String)> {
+    let map = match object.get(key) {
+        None => return Vec::new(),
+        Some(Value::Object(map)) => map,
+        Some(_) => {
+            bad(problems, &format!("/params/{key}"), "must be an object of strings");
+            return Vec::new();
+        }
+    };
+    let mut texts = Vec::with_capacity(map.len());
+    for (name, value) in map {
+        match value {
+            Value::String(text) => texts.push((name.clone(), text.clone())),
+            _ => bad(problems, &format!("/params/{key}/{}", pointer_part(name)), "must be a string"),
+        }
+    }
+    texts
 }
 
 /// Whether element `index` is the script of `sh -c` and its relatives (`-ec`, `-lc` and so on too).
-pub(crate) fn is_script(argv: &[String], index: usize) -> bool {
+fn is_script(argv: &[String], index: usize) -> bool {
     let Some(option) = index.checked_sub(1).and_then(|before| argv.get(before)) else { return false };
     let name = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
     let shells = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish"];

@@ -2,8 +2,38 @@
 
 use std::borrow::Cow;
 
-use pangolin_adapter_sdk::{Fault, TaskView, fault};
+use pangolin_adapter_sdk::{Fault, Problems, TaskView, fault, pointer_part};
 use serde_json::Value;
+
+/// Placeholders that need no field.
+const WORDS: [&str; 4] = ["prompt", "system_prompt", "model", "workspace"];
+
+/// What a text says at its next braces.
+enum Braces<'a> {
+    /// Text without placeholders is all that is left.
+    None,
+    /// Text, what is between the braces, and the text after them.
+    Tag(&'a str, &'a str, &'a str),
+}
+
+/// Other text in braces is left alone; what follows its first brace may still be ours (`{{{prompt}}}`).
+fn next(text: &str) -> Braces<'_> {
+    let mut from = 0;
+    while let Some(start) = text[from..].find("{{").map(|found| from + found) {
+        let Some(end) = text[start..].find("}}").map(|found| start + found) else { return Braces::None };
+        let name = text[start + 2..end].trim();
+        if WORDS.contains(&name) || name.starts_with("input.") {
+            return Braces::Tag(&text[..start], name, &text[end + 2..]);
+        }
+        from = start + 1;
+    }
+    Braces::None
+}
+
+/// Whether anything in the text would be replaced.
+pub(crate) fn has_placeholder(text: &str) -> bool {
+    matches!(next(text), Braces::Tag(..))
+}
 
 /// What placeholders stand for.
 pub(crate) struct Values {
@@ -28,63 +58,52 @@ impl Values {
         })
     }
 
-    /// Replaces every placeholder in `text` once (values are not searched again).
-    pub(crate) fn fill<'a>(&self, text: &'a str, pointer: &str) -> Result<Cow<'a, str>, Fault> {
-        if !text.contains("{{") {
-            return Ok(Cow::Borrowed(text));
-        }
-        let mut filled = String::with_capacity(text.len());
+    /// Replaces every placeholder in `text` once (values are not searched again). A field that is not there is noted;
+    /// `place` says where the text stands.
+    pub(crate) fn fill<'a>(&self, text: &'a str, place: &str, problems: &mut Problems) -> Cow<'a, str> {
+        let mut filled = String::new();
         let mut rest = text;
-        while let Some(start) = rest.find("{{") {
-            let (before, from) = rest.split_at(start);
+        while let Braces::Tag(before, name, after) = next(rest) {
             filled.push_str(before);
-            let Some(end) = from.find("}}") else {
-                filled.push_str(from);
-                return Ok(Cow::Owned(filled));
-            };
-            let (whole, after) = from.split_at(end + 2);
-            match self.value(whole[2..end].trim(), pointer)? {
-                Some(value) => {
-                    filled.push_str(&value);
-                    rest = after;
-                }
-                // Not ours. What follows the first brace may still be (`{{{prompt}}}`).
+            match self.value(name) {
+                Some(value) => filled.push_str(&value),
                 None => {
-                    filled.push('{');
-                    rest = &from[1..];
+                    let path = name.strip_prefix("input.").unwrap_or(name);
+                    let parts: Vec<String> = path.split('.').map(pointer_part).collect();
+                    let problem = format!(
+                        "{place} needs the field {path:?}, which the item's input does not have; add it to workerInput"
+                    );
+                    problems.add(format!("/input/{}", parts.join("/")), problem);
                 }
             }
+            rest = after;
+        }
+        if filled.is_empty() && rest.len() == text.len() {
+            return Cow::Borrowed(text);
         }
         filled.push_str(rest);
-        Ok(Cow::Owned(filled))
+        Cow::Owned(filled)
     }
 
-    fn value(&self, name: &str, pointer: &str) -> Result<Option<Cow<'_, str>>, Fault> {
+    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         let text = match name {
             "prompt" => &self.prompt,
             "system_prompt" => &self.system_prompt,
             "model" => &self.model,
             "workspace" => &self.workspace,
-            _ => {
-                let Some(path) = name.strip_prefix("input.") else { return Ok(None) };
-                return self.field(path, pointer).map(Some);
-            }
+            _ => return self.field(name.strip_prefix("input.")?),
         };
-        Ok(Some(Cow::Borrowed(text)))
+        Some(Cow::Borrowed(text))
     }
 
-    fn field(&self, path: &str, pointer: &str) -> Result<Cow<'_, str>, Fault> {
+    fn field(&self, path: &str) -> Option<Cow<'_, str>> {
         let found = path.split('.').try_fold(&self.input, |value, part| match value {
             Value::Array(items) => items.get(part.parse::<usize>().ok()?),
             value => value.get(part),
-        });
-        match found {
-            Some(Value::String(text)) => Ok(Cow::Borrowed(text)),
-            Some(other) => Ok(Cow::Owned(other.to_string())),
-            None => Err(fault(
-                "missing-input",
-                format!("{pointer}: the item's input has no field {path:?}; add it to workerInput"),
-            )),
-        }
+        })?;
+        Some(match found {
+            Value::String(text) => Cow::Borrowed(text),
+            other => Cow::Owned(other.to_string()),
+        })
     }
 }

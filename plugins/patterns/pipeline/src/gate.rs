@@ -27,7 +27,16 @@ pub(crate) struct GateConfig {
     pub(crate) attempts_max: u32,
 }
 
-fn read(config: &mut Config<'_>) -> Option<GateConfig> {
+/// As much of `inputs.gate` as can be read.
+#[derive(Debug, Default)]
+pub(crate) struct Partial {
+    /// Can be checked against the plan whatever is wrong with the rest.
+    pub(crate) subject: Option<String>,
+    /// There when nothing is wrong.
+    pub(crate) whole: Option<GateConfig>,
+}
+
+fn read(config: &mut Config<'_>) -> Partial {
     let on_red = config.choice("onRed", &[("advance", OnRed::Advance), ("spawn-fix", OnRed::SpawnFix)]);
     let subject = config.text("subject", "name the item whose work is judged");
     let fix = config.optional_template("fixTemplate");
@@ -35,13 +44,24 @@ fn read(config: &mut Config<'_>) -> Option<GateConfig> {
     if on_red == Some(OnRed::SpawnFix) && fix == Some(None) {
         let hint = "add \"fixTemplate\": { \"executor\": \"dispatch\", \"inputs\": {} }, or use \"onRed\": \"advance\"";
         config.problem("fixTemplate", "\"onRed\": \"spawn-fix\" needs a template for the fix", hint);
-        return None;
+        return Partial { subject, whole: None };
     }
-    Some(GateConfig { on_red: on_red?, subject: subject?, fix: fix?, attempts_max })
+    let whole = match (on_red, &subject, fix) {
+        (Some(on_red), Some(subject), Some(fix)) => {
+            Some(GateConfig { on_red, subject: subject.clone(), fix, attempts_max })
+        }
+        _ => None,
+    };
+    Partial { subject, whole }
+}
+
+/// What can be read of the gate that an item is, if it is one; everything that is wrong goes into `findings`.
+pub(crate) fn partial(item: &Item<'_>, findings: &mut Vec<Finding>) -> Option<Partial> {
+    item.config(KEY, findings, read)
 }
 
 /// The gate that an item is, if it is one and its configuration can be read; else everything that is wrong goes into
 /// `findings`.
 pub(crate) fn of(item: &Item<'_>, findings: &mut Vec<Finding>) -> Option<GateConfig> {
-    item.config(KEY, findings, read)?
+    partial(item, findings)?.whole
 }

@@ -468,6 +468,9 @@ fn every_finding_comes_at_once() {
         json!({"id": "g", "inputs": {"gate": {"onRed": "spawn-fix", "subject": "work", "fixTemplate": {
             "executor": "", "inputs": [], "maxAttempts": 0, "needs": {}, "resourceLock": []}}}}),
         json!({"id": "h", "inputs": {"gate": "review"}}),
+        // What it judges is looked at whatever is wrong with the rest.
+        json!({"id": "i", "inputs": {"gate": {"onRed": "no", "subject": "nobody"}}}),
+        json!({"id": "j", "inputs": {"gate": {"onRed": "spawn-fix", "subject": "j"}}}),
     ];
     let found = findings(items);
     let text: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -486,6 +489,10 @@ fn every_finding_comes_at_once() {
     has("/items/7/inputs/gate/fixTemplate/needs: a template has no such member");
     has("/items/7/inputs/gate/fixTemplate/resourceLock: member \"resourceLock\" is not known; did you mean");
     has("/items/8/inputs/gate: must be an object");
+    has("/items/9/inputs/gate/onRed: must be \"advance\" or \"spawn-fix\"");
+    has("/items/9/inputs/gate/subject: there is no item \"nobody\"");
+    has("/items/10/inputs/gate/fixTemplate: \"onRed\": \"spawn-fix\" needs a template");
+    has("/items/10/inputs/gate/subject: j cannot judge itself");
     assert!(found.iter().all(|finding| finding.hint.is_some()), "{found:#?}");
 }
 

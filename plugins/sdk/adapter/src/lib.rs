@@ -21,6 +21,7 @@ pub mod bindings {
 }
 
 mod lines;
+mod problems;
 
 pub use bindings::{
     exports::pangolin::runtime_adapter::adapter::{Channel, ExitInfo, Guest, GuestReader},
@@ -33,6 +34,7 @@ pub use bindings::{
     },
 };
 pub use lines::{Line, Lines, TextTail};
+pub use problems::{Problems, pointer_part};
 
 /// An adapter: two steps, one before the agent starts and one after (or while) it ran.
 pub trait Adapter: Sized + 'static {
