@@ -28,6 +28,8 @@ impl Pattern for Pipeline {
     }
 }
 
-pangolin_pattern_sdk::call_memory!();
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
 
 pangolin_pattern_sdk::export_pattern!(Pipeline);
