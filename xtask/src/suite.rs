@@ -228,6 +228,18 @@ fn tests(
     // Cargo itself looks for subcommands in its own bin directory too, so ask it and not PATH.
     if process::succeeds(&mut cargo(&["nextest", "--version"])) {
         report.run("tests", &mut cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]));
+        // In the same selection, so that only the command line is built once more.
+        let with_aws = [
+            "nextest",
+            "run",
+            "--workspace",
+            "--features",
+            "pangolin-cli/aws",
+            "--no-fail-fast",
+            "-E",
+            "package(pangolin-cli) and test(/(^|::)(deploy|remote)::|command_line_of_deploy/)",
+        ];
+        report.run("tests of the command line with AWS", &mut cargo(&with_aws));
         report.run("doc tests", &mut cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]));
     } else {
         eprintln!("xtask: cargo-nextest is not installed; using cargo test");
@@ -238,6 +250,8 @@ fn tests(
             "tests of the Docker backend",
             &mut cargo(&["test", "-p", docker, "--no-fail-fast", "--", "--test-threads=1"]),
         );
+        let with_aws = ["test", "-p", "pangolin-cli", "--features", "pangolin-cli/aws", "--no-fail-fast"];
+        report.run("tests of the command line with AWS", &mut cargo(&with_aws));
     }
     if let Some(plugins) = workspace.plugins() {
         // The logic of a guest is plain Rust and is tested on the host.
