@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     deployment::Deployment,
     git::{Git, resolve_commit},
-    plugins::{Plugins, memory},
+    plugins::{PluginState, PluginStatus, Plugins, list, memory},
 };
 
 /// Outcome of one check.
@@ -109,6 +109,7 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         }
     });
     checks.extend(patterns(config));
+    checks.extend(installed(config));
     checks.push(plugin_memory(config));
     match deployment.backends().await {
         Ok(backends) => {
@@ -122,6 +123,38 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// One line per installed plugin that would not run, whether something is bound to it or not: a pipeline or a subagent may
+/// name it. Nothing when none is installed.
+fn installed(config: &Config) -> Vec<Check> {
+    let name = "plugins";
+    let plugins = match list(config) {
+        Ok(plugins) => plugins,
+        Err(error) => return vec![check(name, CheckStatus::Fail, causes(&error), Some("see the message"))],
+    };
+    let installed = plugins.iter().filter(|plugin| plugin.locked.is_some()).count();
+    let idle: Vec<Check> = plugins.into_iter().filter_map(idle).collect();
+    if idle.is_empty() && installed > 0 {
+        return vec![check(name, CheckStatus::Ok, format!("{installed} installed, all can run"), None)];
+    }
+    idle
+}
+
+fn idle(plugin: PluginStatus) -> Option<Check> {
+    let PluginStatus { id, kind, .. } = &plugin;
+    let (status, state, hint) = match plugin.state {
+        PluginState::Ready => return None,
+        PluginState::Inert => {
+            (CheckStatus::Warn, "inert", format!("look at it and approve it: pangolin plugin add {id}"))
+        }
+        PluginState::Missing => {
+            (CheckStatus::Warn, "not on this machine", format!("pangolin plugin rebuild {id}"))
+        }
+        PluginState::Refused => (CheckStatus::Fail, "refused", "see the message".to_owned()),
+    };
+    let problem = plugin.problem.as_deref().unwrap_or("no reason is known");
+    Some(check("plugins", status, format!("{kind} {id} is {state}: {problem}"), Some(&hint)))
 }
 
 /// One line per pattern that queues are bound to.

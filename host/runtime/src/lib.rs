@@ -9,6 +9,7 @@
 mod anchoring;
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod checks;
 pub mod config;
 pub mod deployment;
 pub mod dispatch;

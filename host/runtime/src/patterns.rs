@@ -138,7 +138,7 @@ pub(crate) fn problems(config: &Config, plugins: &Plugins) -> Vec<String> {
 
 fn from_plugins(error: &PluginsError, facts: CallFacts) -> StepFailure {
     let (code, retryable) = match error {
-        PluginsError::Load { source, .. } => (source.code(), source.failure.is_retryable()),
+        PluginsError::Load { error, .. } => (error.code(), error.failure.is_retryable()),
         _ => ("host-error", false),
     };
     StepFailure { code: code.to_owned(), message: causes(error), retryable, facts: Box::new(facts) }

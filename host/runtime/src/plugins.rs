@@ -112,6 +112,11 @@ impl Plugins {
         }))
     }
 
+    /// The configuration they are resolved for.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The engine, for callers that run what they resolved themselves.
     #[must_use]
     pub const fn host(&self) -> &PluginHost {
@@ -221,7 +226,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, PluginsError> {
     match tokio::task::spawn_blocking(load).await {
         Ok(loaded) => {
-            loaded.map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })
+            loaded.map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error.of(id)) })
         }
         Err(error) => Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() }))),
     }

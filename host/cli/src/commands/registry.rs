@@ -5,13 +5,14 @@ mod env_bundle;
 mod pipeline_file;
 mod subagent_file;
 
+use pangolin_core::validate::{Finding, Severity};
 use pangolin_runtime::registry::{EnvDoc, Kind, Registration, SubagentDoc};
 use serde_json::{Value, json};
 
 use crate::{
     args::registry::{Capabilities, Env, Pipeline, Subagent},
     context::Context,
-    error::CliResult,
+    error::{CliError, CliResult, print_findings},
     exit::Exit,
     format, table,
 };
@@ -45,19 +46,39 @@ pub(super) async fn env(context: &Context, verb: Env) -> CliResult {
 pub(super) async fn pipeline(context: &Context, verb: Pipeline) -> CliResult {
     match verb {
         Pipeline::Register { file } => pipeline_file::register(context, &file).await,
-        Pipeline::Validate { file } => pipeline_file::validate(context, &file),
+        Pipeline::Validate { file } => pipeline_file::validate(context, &file).await,
         Pipeline::List => list(context, Kind::Pipeline).await,
         Pipeline::Get { name } => get(context, Kind::Pipeline, &name).await,
     }
 }
 
+/// Stops at an error among the findings; then nothing is registered.
+fn refuse(context: &Context, what: &str, findings: &[Finding]) -> CliResult<()> {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    if errors == 0 {
+        return Ok(());
+    }
+    if context.printer.is_json() {
+        context.printer.json(&json!({ "registered": false, "findings": findings }))?;
+    } else {
+        print_findings(&context.printer, findings);
+    }
+    let count = format::count(errors as u64, "error");
+    Err(CliError::new(Exit::Failed, format!("{what} was not registered: {count}")))
+}
+
 /// The pinned reference on stdout, the rest for people.
-fn registered(context: &Context, registration: &Registration) -> CliResult {
+fn registered(context: &Context, registration: &Registration, warnings: &[Finding]) -> CliResult {
     let printer = &context.printer;
     if printer.is_json() {
-        printer.json(registration)?;
+        let mut document = json!(registration);
+        if !warnings.is_empty() {
+            document["findings"] = json!(warnings);
+        }
+        printer.json(&document)?;
     } else {
         printer.line(&registration.pinned)?;
+        print_findings(printer, warnings);
         printer.note(format_args!("registered {} {}", registration.kind, registration.name));
     }
     Ok(Exit::Ok)

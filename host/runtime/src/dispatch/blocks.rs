@@ -1,6 +1,6 @@
 //! Plugin blocks of a pipeline: resolved when a run is admitted, staged as native code for the worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pangolin_core::{entry::FailureClass, pins::BlockPin};
 use pangolin_envelope::{
@@ -9,8 +9,9 @@ use pangolin_envelope::{
     result::WorkerResult,
 };
 use pangolin_orchestrator::causes::causes;
+use pangolin_plugin_host::BlockComponent;
 #[cfg(feature = "compile")]
-use pangolin_plugin_host::BlockCode;
+use pangolin_plugin_host::{BlockCode, PluginError};
 use pangolin_ports::blob_store::BlobStore;
 
 use super::prepare::blob_file;
@@ -26,53 +27,123 @@ struct BlockCode {
 
 /// Where nothing can be compiled, no code for workers can be made either.
 #[cfg(not(feature = "compile"))]
-async fn compile(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
+fn nowhere(plugin: &ResolvedPlugin) -> Unstaged {
     let message =
         "blocks that are plugins cannot run in a stack in AWS yet; run the item on a machine of your own";
-    Err(Unstaged::Refused(format!("block plugin {:?}: {message}", plugin.id)))
+    Unstaged::Refused(format!("block plugin {:?}: {message}", plugin.id))
+}
+
+#[cfg(not(feature = "compile"))]
+async fn compile(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
+    Err(nowhere(plugin))
+}
+
+/// Loads a block here, where nothing of it runs but a look at its parameters.
+#[cfg(not(feature = "compile"))]
+async fn load(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockComponent, Unstaged> {
+    Err(nowhere(plugin))
 }
 
 /// Compiles off the async threads; from the cache after the first time.
 #[cfg(feature = "compile")]
 async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
     let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
-    let compiled = tokio::task::spawn_blocking(move || host.block_code(&bytes)).await;
+    blocking(plugin, move || host.block_code(&bytes)).await
+}
+
+/// Loads a block here, where nothing of it runs but a look at its parameters.
+#[cfg(feature = "compile")]
+async fn load(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockComponent, Unstaged> {
+    let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
+    blocking(plugin, move || host.load_block(&bytes)).await
+}
+
+#[cfg(feature = "compile")]
+async fn blocking<T: Send + 'static>(
+    plugin: &ResolvedPlugin,
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, Unstaged> {
     let named = |message: String| format!("block plugin {:?}: {message}", plugin.id);
-    match compiled {
-        Ok(Ok(code)) => Ok(code),
-        Ok(Err(error)) if error.failure.is_retryable() => Err(Unstaged::Later(named(causes(&error)))),
-        Ok(Err(error)) => Err(Unstaged::Refused(named(causes(&error)))),
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) if error.failure.is_retryable() => {
+            Err(Unstaged::Later(named(error.failure.to_string())))
+        }
+        Ok(Err(error)) => Err(Unstaged::Refused(named(error.failure.to_string()))),
         Err(error) => Err(Unstaged::Later(named(error.to_string()))),
     }
 }
 
+/// Blocks of a plan by id, to look at the parameters of every step that uses them.
+pub(super) type Loaded = HashMap<String, BlockComponent>;
+
 /// Resolves the plugins of a pipeline and stores their components. What cannot run is refused now, not in the worker. What
-/// is `known` keeps its version, what is not is known afterwards; whether a known one may still run is decided when it is
-/// staged, as for the items that were there before.
+/// is `known` keeps its version, what is not is known and among the `loaded` afterwards; whether a known one may still run
+/// is decided when it is staged, as for the items that were there before.
 ///
 /// # Errors
-/// What is wrong with the first of them, and the next step.
+/// What is wrong with each of them, and the next step.
 pub(super) async fn pin(
     ids: &[&str],
     known: &mut BTreeMap<String, BlockPin>,
+    loaded: &mut Loaded,
     plugins: &Plugins,
     blobs: &dyn BlobStore,
-) -> Result<Vec<BlockPin>, String> {
-    let mut pins = Vec::with_capacity(ids.len());
+) -> Result<Vec<BlockPin>, Vec<String>> {
+    let (mut pins, mut problems) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in ids {
         if let Some(pin) = known.get(*id) {
             pins.push(pin.clone());
             continue;
         }
-        let plugin = plugins.block(id).map_err(|error| causes(&error))?;
-        compile(plugins, &plugin).await.map_err(Unstaged::message)?;
-        blobs.put(&plugin.bytes).await.map_err(|error| causes(&error))?;
-        let pin =
-            BlockPin { name: plugin.id.clone(), digest: plugin.digest, fingerprint: plugin.fingerprint };
-        known.insert((*id).to_owned(), pin.clone());
-        pins.push(pin);
+        match pin_one(id, plugins, blobs).await {
+            Ok((pin, component)) => {
+                known.insert((*id).to_owned(), pin.clone());
+                loaded.insert((*id).to_owned(), component);
+                pins.push(pin);
+            }
+            Err(problem) => problems.push(problem),
+        }
     }
-    Ok(pins)
+    if problems.is_empty() { Ok(pins) } else { Err(problems) }
+}
+
+/// A block by its id, to look at parameters.
+///
+/// # Errors
+/// Why it cannot be used, and the next step.
+pub(crate) async fn load_block(plugins: &Plugins, id: &str) -> Result<BlockComponent, String> {
+    let plugin = plugins.block(id).map_err(|error| causes(&error))?;
+    load(plugins, &plugin).await.map_err(Unstaged::message)
+}
+
+async fn pin_one(
+    id: &str,
+    plugins: &Plugins,
+    blobs: &dyn BlobStore,
+) -> Result<(BlockPin, BlockComponent), String> {
+    let plugin = plugins.block(id).map_err(|error| causes(&error))?;
+    let component = load(plugins, &plugin).await.map_err(Unstaged::message)?;
+    blobs.put(&plugin.bytes).await.map_err(|error| causes(&error))?;
+    let pin = BlockPin { name: plugin.id.clone(), digest: plugin.digest, fingerprint: plugin.fingerprint };
+    Ok((pin, component))
+}
+
+/// What blocks say is wrong with their parameters: pointer into the pipeline, and the message. Only those that are `loaded`
+/// are asked.
+pub(super) async fn bad_params(spec: &PipelineSpec, loaded: &Loaded) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (index, block) in spec.blocks.iter().enumerate() {
+        let Block::Plugin { plugin, params, .. } = block else { continue };
+        let Some(component) = loaded.get(plugin) else { continue };
+        for problem in component.check_params(params).await {
+            found.push((
+                format!("/blocks/{index}{}", problem.pointer),
+                format!("block plugin {plugin:?}: {}", problem.problem),
+            ));
+        }
+    }
+    found
 }
 
 /// Why a pinned plugin cannot be staged.

@@ -16,16 +16,21 @@ use pangolin_core::{
     state::RunState,
     validate::{Finding, PlanContext, Severity, meant_input},
 };
-use pangolin_envelope::pipeline::PipelineSpec;
+use pangolin_envelope::pipeline::{Block, PipelineSpec};
 use pangolin_orchestrator::{
     admission::{Admission, Pinned},
     causes::causes,
     message::Base,
 };
+use pangolin_plugin_host::{AdapterComponent, Problem};
 use pangolin_ports::{blob_store::BlobStore, memory::MemoryBlobStore, worker_backend::WorkerBackend};
 use serde_json::{Map, Value};
 
-use super::{blocks, known, workspaces::Workspaces};
+use super::{
+    blocks, known,
+    rehearse::{Cast, Rehearsal, of_subagent},
+    workspaces::Workspaces,
+};
 use crate::{
     config::Config,
     git,
@@ -76,6 +81,7 @@ impl Admission for RuntimeAdmission {
         let mut findings = Vec::new();
         self.check_executors(&plan.items, &mut findings).await;
         let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
+        resolver.rehearsal = Some(Rehearsal::new(&self.config, &self.registry));
         let mut pins = resolver.pin("/items", &plan.items).await;
         findings.append(&mut resolver.findings);
         let base_commit = match &self.workspaces {
@@ -183,6 +189,7 @@ impl RuntimeAdmission {
 pub(crate) async fn check_admissible(registry: &Registry, plugins: &Plugins, plan: &Plan) -> Vec<Finding> {
     let dropped = MemoryBlobStore::new();
     let mut resolver = Resolver::new(registry, AdapterSource::Load(plugins, &dropped));
+    resolver.rehearsal = Some(Rehearsal::new(plugins.config(), registry));
     resolver.pin("/items", &plan.items).await;
     resolver.findings
 }
@@ -214,9 +221,33 @@ struct Resolver<'a> {
     /// What is pinned already comes first: an added item means what it would have meant at admission.
     known: Known,
     unresolved: HashMap<(Kind, String), String>,
-    subagents: HashMap<Digest, Result<(Vec<NamedDigest>, NamedDigest), String>>,
-    pipelines: HashMap<Digest, Result<Vec<BlockPin>, String>>,
+    subagents: HashMap<Digest, Result<Arc<Frozen>, String>>,
+    /// Adapters that were not known before, by id.
+    loaded: HashMap<String, (Digest, AdapterComponent)>,
+    pipelines: HashMap<Digest, Result<Arc<Declared>, Vec<String>>>,
+    blocks: blocks::Loaded,
+    /// Of a plan. Items that are added later are looked at when they start: a pattern's step must not fail for one of them.
+    rehearsal: Option<Rehearsal<'a>>,
     findings: Vec<Finding>,
+}
+
+/// A subagent and its adapter.
+struct Frozen {
+    doc: SubagentDoc,
+    adapter: NamedDigest,
+    /// Loaded, when it is at hand.
+    component: Option<AdapterComponent>,
+    /// What is wrong with it whatever an item is.
+    problems: Vec<Problem>,
+}
+
+/// A pipeline and its plugins.
+struct Declared {
+    pins: Vec<BlockPin>,
+    /// Whether the adapter is asked for a launch plan.
+    has_agent: bool,
+    /// What blocks say is wrong with their parameters, with the pointer into the pipeline.
+    problems: Vec<(String, String)>,
 }
 
 /// An object in the inputs of an item that a pattern may make an item of: it has `executor` and `inputs`.
@@ -262,6 +293,9 @@ impl<'a> Resolver<'a> {
             unresolved: HashMap::new(),
             subagents: HashMap::new(),
             pipelines: HashMap::new(),
+            loaded: HashMap::new(),
+            blocks: blocks::Loaded::new(),
+            rehearsal: None,
             findings: Vec::new(),
         }
     }
@@ -277,7 +311,7 @@ impl<'a> Resolver<'a> {
                 let hint = "variables that start with PANGOLIN_ are set by the worker";
                 self.report(format!("{base}/{index}/env/{}", escaped(name)), "reserved", message, Some(hint));
             }
-            let own = self.pin_inputs(&at, &item.inputs, true).await;
+            let own = self.pin_inputs(&at, &item.inputs, Some((&format!("{base}/{index}"), item))).await;
             let mut found = Vec::new();
             for (key, value) in &item.inputs {
                 if value.is_object() || value.is_array() {
@@ -294,7 +328,7 @@ impl<'a> Resolver<'a> {
                 pins.items.insert(item.id.to_string(), position);
             }
             for Template { pointer, inputs } in found {
-                if let Some(set) = self.pin_inputs(&pointer, inputs, false).await {
+                if let Some(set) = self.pin_inputs(&pointer, inputs, None).await {
                     keep(set);
                 }
             }
@@ -312,7 +346,7 @@ impl<'a> Resolver<'a> {
         &mut self,
         pointer: &str,
         inputs: &Map<String, Value>,
-        is_item: bool,
+        item: Option<(&str, &PlanItem)>,
     ) -> Option<ItemPins> {
         let before = self.findings.len();
         let at = |key: &str| format!("{pointer}/{}", escaped(key));
@@ -324,7 +358,7 @@ impl<'a> Resolver<'a> {
         }
         let subagent = match inputs.get("subagent") {
             Some(Value::String(reference)) => self.resolve(Kind::Subagent, reference, at("subagent")).await,
-            None if !is_item => None,
+            None if item.is_none() => None,
             _ => {
                 let hint = "name a registered subagent, e.g. \"subagent\": \"code-edit\"";
                 self.report(
@@ -337,13 +371,11 @@ impl<'a> Resolver<'a> {
             }
         };
         let frozen = match &subagent {
-            Some(subagent) => self.subagent(&subagent.digest, at("subagent")).await,
+            Some(subagent) => self.subagent(subagent, at("subagent")).await,
             None => None,
         };
-        let (mut capabilities, adapter) = match frozen {
-            Some((capabilities, adapter)) => (capabilities, Some(adapter)),
-            None => (Vec::new(), None),
-        };
+        let mut capabilities =
+            frozen.as_ref().map(|frozen| frozen.doc.capabilities.clone()).unwrap_or_default();
         if let Some(list) = self.resolve_list(Kind::Capability, inputs, "capabilities", pointer).await {
             capabilities = list;
         }
@@ -362,78 +394,138 @@ impl<'a> Resolver<'a> {
                 None
             }
         };
-        let blocks = match &pipeline {
-            Some(pipeline) => self.blocks(&pipeline.digest, at("pipeline")).await,
-            None => Vec::new(),
+        let declared = match &pipeline {
+            Some(pipeline) => self.declared(pipeline, at("pipeline")).await,
+            None => None,
         };
+        let has_agent = declared.as_ref().is_none_or(|declared| declared.has_agent);
+        if let (Some(subagent), Some(frozen)) = (&subagent, &frozen) {
+            let broken = has_agent && !frozen.problems.is_empty();
+            if broken {
+                self.report_params(&subagent.name, frozen, &at("subagent"));
+            }
+            if let (Some(rehearsal), Some((pointer, item))) = (&mut self.rehearsal, item) {
+                let adapter = frozen.component.as_ref().filter(|_| has_agent && !broken);
+                let cast = Cast { subagent, doc: &frozen.doc, adapter, env: &env };
+                self.findings.append(&mut rehearsal.item(pointer, item, cast).await);
+            }
+        }
         if self.findings.len() > before {
             return None;
         }
-        Some(ItemPins { subagent: subagent?, capabilities, env, pipeline, adapter: adapter?, blocks })
+        let adapter = frozen?.adapter.clone();
+        let blocks = declared.map(|declared| declared.pins.clone()).unwrap_or_default();
+        Some(ItemPins { subagent: subagent?, capabilities, env, pipeline, adapter, blocks })
     }
 
-    /// Plugins of a pipeline; compiled, so that one that cannot run is refused now.
-    async fn blocks(&mut self, pipeline: &Digest, pointer: String) -> Vec<BlockPin> {
+    fn report_params(&mut self, subagent: &str, frozen: &Frozen, pointer: &str) {
+        for problem in &frozen.problems {
+            let message = format!("subagent {subagent:?}, adapter {:?}: {problem}", frozen.adapter.name);
+            let hint = "register it again with `pangolin subagent register`";
+            self.report(pointer.to_owned(), "params", message, Some(hint));
+        }
+    }
+
+    /// A pipeline with its plugins; they are loaded, so that one that cannot run is refused now.
+    async fn declared(&mut self, pipeline: &NamedDigest, pointer: String) -> Option<Arc<Declared>> {
         // Without plugins at hand only their names could be looked at, and the pipeline's own check did that.
-        let AdapterSource::Load(plugins, blobs) = self.adapters else { return Vec::new() };
-        if !self.pipelines.contains_key(pipeline) {
-            let found = match self.registry.doc::<PipelineSpec>(Kind::Pipeline, pipeline).await {
-                Ok(spec) => blocks::pin(&spec.plugins(), &mut self.known.blocks, plugins, blobs).await,
-                Err(error) => Err(causes(&error)),
-            };
-            self.pipelines.insert(*pipeline, found);
+        let AdapterSource::Load(plugins, blobs) = self.adapters else { return None };
+        if !self.pipelines.contains_key(&pipeline.digest) {
+            let found = self.read_pipeline(&pipeline.digest, plugins, blobs).await.map(Arc::new);
+            self.pipelines.insert(pipeline.digest, found);
         }
-        match self.pipelines.get(pipeline) {
-            Some(Ok(pins)) => pins.clone(),
-            Some(Err(message)) => {
-                let message = message.clone();
-                self.report(pointer, "plugin", message, None);
-                Vec::new()
+        match self.pipelines.get(&pipeline.digest)?.clone() {
+            Ok(declared) => {
+                for (place, problem) in &declared.problems {
+                    let message = format!("pipeline {:?}, {place}: {problem}", pipeline.name);
+                    let hint = "register it again with `pangolin pipeline register`";
+                    self.report(pointer.clone(), "params", message, Some(hint));
+                }
+                Some(declared)
             }
-            None => Vec::new(),
+            Err(messages) => {
+                for message in messages {
+                    self.report(pointer.clone(), "plugin", message, None);
+                }
+                None
+            }
         }
     }
 
-    /// Capabilities and adapter of a subagent; the adapter is loaded, so that one that cannot run is refused now.
-    async fn subagent(
+    async fn read_pipeline(
         &mut self,
         digest: &Digest,
-        pointer: String,
-    ) -> Option<(Vec<NamedDigest>, NamedDigest)> {
-        if !self.subagents.contains_key(digest) {
-            let found = self.read_subagent(digest).await;
-            self.subagents.insert(*digest, found);
+        plugins: &Plugins,
+        blobs: &dyn BlobStore,
+    ) -> Result<Declared, Vec<String>> {
+        let spec: PipelineSpec =
+            self.registry.doc(Kind::Pipeline, digest).await.map_err(|error| vec![causes(&error)])?;
+        let known = &mut self.known.blocks;
+        let pins = blocks::pin(&spec.plugins(), known, &mut self.blocks, plugins, blobs).await?;
+        let problems = match &self.rehearsal {
+            Some(_) => blocks::bad_params(&spec, &self.blocks).await,
+            None => Vec::new(),
+        };
+        let has_agent = spec.blocks.iter().any(|block| matches!(block, Block::Agent {}));
+        Ok(Declared { pins, has_agent, problems })
+    }
+
+    /// A subagent with its adapter, which is loaded, so that one that cannot run is refused now.
+    async fn subagent(&mut self, pinned: &NamedDigest, pointer: String) -> Option<Arc<Frozen>> {
+        if !self.subagents.contains_key(&pinned.digest) {
+            let found = self.read_subagent(&pinned.digest).await.map(Arc::new);
+            self.subagents.insert(pinned.digest, found);
         }
-        match self.subagents.get(digest)?.clone() {
+        match self.subagents.get(&pinned.digest)?.clone() {
             Ok(found) => Some(found),
             Err(message) => {
+                let message = format!("subagent {:?}: {message}", pinned.name);
                 self.report(pointer, "subagent", message, None);
                 None
             }
         }
     }
 
-    async fn read_subagent(&mut self, digest: &Digest) -> Result<(Vec<NamedDigest>, NamedDigest), String> {
+    async fn read_subagent(&mut self, digest: &Digest) -> Result<Frozen, String> {
         let doc: SubagentDoc =
             self.registry.doc(Kind::Subagent, digest).await.map_err(|error| causes(&error))?;
-        let id = doc.adapter.id;
-        if let Some(pinned) = self.known.adapters.get(&id) {
-            return Ok((doc.capabilities, NamedDigest { name: id, digest: *pinned }));
+        let id = doc.adapter.id.clone();
+        let frozen = |doc, digest, component| Frozen {
+            doc,
+            adapter: NamedDigest { name: id.clone(), digest },
+            component,
+            problems: Vec::new(),
+        };
+        if let Some((digest, component)) = self.loaded.get(&id) {
+            return Ok(self.with_problems(frozen(doc, *digest, Some(component.clone()))).await);
         }
-        let digest = match &self.adapters {
-            AdapterSource::Names(known) if known.contains(&id) => Digest::of(id.as_bytes()),
+        if let Some(pinned) = self.known.adapters.get(&id) {
+            return Ok(frozen(doc, *pinned, None));
+        }
+        let (digest, component) = match &self.adapters {
+            AdapterSource::Names(known) if known.contains(&id) => (Digest::of(id.as_bytes()), None),
             AdapterSource::Names(known) => {
                 let known = known.iter().cloned().collect::<Vec<_>>().join(", ");
                 return Err(format!("adapter {id:?} does not exist; known are {known}"));
             }
             AdapterSource::Load(plugins, blobs) => {
                 let bytes = plugins.adapter_bytes(&id).map_err(|error| causes(&error))?;
-                plugins.adapter(&id, bytes.clone()).await.map_err(|error| causes(&error))?;
-                blobs.put(&bytes).await.map_err(|error| causes(&error))?
+                let component = plugins.adapter(&id, bytes.clone()).await.map_err(|error| causes(&error))?;
+                (blobs.put(&bytes).await.map_err(|error| causes(&error))?, Some(component))
             }
         };
         self.known.adapters.insert(id.clone(), digest);
-        Ok((doc.capabilities, NamedDigest { name: id, digest }))
+        if let Some(component) = &component {
+            self.loaded.insert(id.clone(), (digest, component.clone()));
+        }
+        Ok(self.with_problems(frozen(doc, digest, component)).await)
+    }
+
+    async fn with_problems(&self, mut frozen: Frozen) -> Frozen {
+        if let (Some(_), Some(component)) = (&self.rehearsal, &frozen.component) {
+            frozen.problems = of_subagent(&frozen.doc, component).await;
+        }
+        frozen
     }
 
     async fn resolve_list(

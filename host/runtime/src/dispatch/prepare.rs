@@ -80,7 +80,7 @@ fn unloadable(error: &PluginsError) -> PrepareError {
             Some(blob) => unreadable(blob),
             None => later(error),
         },
-        PluginsError::Load { source, .. } => match &source.failure {
+        PluginsError::Load { error: load, .. } => match &load.failure {
             PluginFailure::HostBusy { .. } | PluginFailure::HostError { .. } => later(error),
             _ => denied(FailureReason::ProviderFailed, causes(error)),
         },
@@ -113,11 +113,7 @@ impl DispatchExecutor {
         let model =
             item.model.clone().or_else(|| subagent.model.clone()).or_else(|| config.default_model.clone());
         let env = self.env_layers(&pins, item).await?;
-        let workspace = match config.backend {
-            BackendKind::Process => self.dispatch_dir(&fire.dispatch).join("workspace").display().to_string(),
-            BackendKind::Docker => CONTAINER_WORKSPACE.to_owned(),
-            BackendKind::Fargate => format!("{TASK_DIR_DEFAULT}/workspace"),
-        };
+        let workspace = workspace_of(config.backend, &self.dispatch_dir(&fire.dispatch));
         let pipeline = match &pins.pipeline {
             Some(pinned) => self
                 .parts
@@ -137,8 +133,12 @@ impl DispatchExecutor {
             timeout_ms,
             config.isolation(),
             &env,
-            fire,
-        )?;
+            session_id(fire.dispatch.as_str()),
+        )
+        .map_err(|message| {
+            let named = format!("subagent {:?}: {message}", pins.subagent.name);
+            denied(FailureReason::ProviderFailed, named)
+        })?;
         let plugins = self.staged_plugins(&pins.blocks).await?;
         let agent = if has_agent { Some(self.launch_plan(&pins, &task).await?) } else { None };
         let limits = config.limits(timeout_ms);
@@ -278,20 +278,9 @@ impl DispatchExecutor {
                 .doc(Kind::Env, &bundle.digest)
                 .await
                 .map_err(|error| undocumented(&error))?;
-            layers.push(EnvLayer {
-                source: format!("env bundle {:?}", bundle.name),
-                values: doc.values,
-                // The reference itself is the name of the secret: two bundles may use one variable differently.
-                secrets: doc.secrets,
-            });
+            layers.push(bundle_layer(&bundle.name, doc));
         }
-        if !item.env.is_empty() {
-            layers.push(EnvLayer {
-                source: "item".to_owned(),
-                values: item.env.clone(),
-                secrets: BTreeMap::new(),
-            });
-        }
+        layers.extend(item_layer(item));
         Ok(layers)
     }
 
@@ -328,10 +317,40 @@ impl DispatchExecutor {
 
     async fn launch_plan(&self, pins: &ItemPins, task: &AdapterTask) -> Result<LaunchPlan, PrepareError> {
         let adapter = self.adapter(&pins.adapter).await.map_err(|error| unloadable(&error))?;
-        adapter.prepare(task).await.map_err(|error| match error.failure {
-            PluginFailure::HostBusy { .. } => later(&error),
-            _ => denied(FailureReason::ProviderFailed, causes(&error)),
+        adapter.prepare(task).await.map_err(|error| {
+            let named = format!(
+                "subagent {:?}, adapter {:?}: {}",
+                pins.subagent.name, pins.adapter.name, error.failure
+            );
+            match error.failure {
+                PluginFailure::HostBusy { .. } => PrepareError::Later(named),
+                _ => denied(FailureReason::ProviderFailed, named),
+            }
         })
+    }
+}
+
+/// Values and secrets of an env bundle.
+pub(super) fn bundle_layer(name: &str, doc: EnvDoc) -> EnvLayer {
+    // The reference itself is the name of the secret: two bundles may use one variable differently.
+    EnvLayer { source: format!("env bundle {name:?}"), values: doc.values, secrets: doc.secrets }
+}
+
+/// Values that the item itself brings.
+pub(super) fn item_layer(item: &PlanItem) -> Option<EnvLayer> {
+    (!item.env.is_empty()).then(|| EnvLayer {
+        source: "item".to_owned(),
+        values: item.env.clone(),
+        secrets: BTreeMap::new(),
+    })
+}
+
+/// Where the agent sees its workspace.
+pub(super) fn workspace_of(backend: BackendKind, dispatch_dir: &Path) -> String {
+    match backend {
+        BackendKind::Process => dispatch_dir.join("workspace").display().to_string(),
+        BackendKind::Docker => CONTAINER_WORKSPACE.to_owned(),
+        BackendKind::Fargate => format!("{TASK_DIR_DEFAULT}/workspace"),
     }
 }
 
@@ -342,7 +361,11 @@ fn evidence<'r>(run: &'r RunState, item: &ItemId) -> Option<&'r Evidence> {
     view.attempts.last()?.end.as_ref().map(|end| &*end.evidence)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only repeat AdapterTask")]
+/// What an adapter is told.
+///
+/// # Errors
+/// Why the prompt cannot be rendered.
+#[expect(clippy::too_many_arguments, reason = "two call sites; a struct would only repeat AdapterTask")]
 pub(super) fn adapter_task(
     subagent: &SubagentDoc,
     item: &PlanItem,
@@ -352,14 +375,13 @@ pub(super) fn adapter_task(
     timeout_ms: u64,
     isolation: Isolation,
     env: &[EnvLayer],
-    fire: &Fire,
-) -> Result<AdapterTask, PrepareError> {
+    session: String,
+) -> Result<AdapterTask, String> {
     let rendered = subagent
         .prompt_template
         .as_deref()
         .map(|template| prompt::render(template, worker_input))
-        .transpose()
-        .map_err(|message| denied(FailureReason::ProviderFailed, message))?;
+        .transpose()?;
     // Without a template the system prompt is the task, as in the brief.
     let (system_prompt, prompt) = match rendered {
         Some(prompt) => (subagent.system_prompt.clone(), prompt),
@@ -367,7 +389,7 @@ pub(super) fn adapter_task(
     };
     let mut attrs = BTreeMap::from([
         (attr::PARAMS.to_owned(), subagent.adapter.params.to_string()),
-        (attr::SESSION_ID.to_owned(), session_id(fire)),
+        (attr::SESSION_ID.to_owned(), session),
     ]);
     // No private home: HOME is one already. A directory of the workspace would let the repository configure the agent.
     if isolation == Isolation::Container {
@@ -401,8 +423,8 @@ pub(super) fn adapter_task(
 }
 
 /// A UUID (version 8, RFC 9562: vendor-specific) derived from the dispatch, so that a session can be found again.
-fn session_id(fire: &Fire) -> String {
-    let hex = Digest::of(fire.dispatch.as_str().as_bytes()).hex();
+pub(super) fn session_id(dispatch: &str) -> String {
+    let hex = Digest::of(dispatch.as_bytes()).hex();
     format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 

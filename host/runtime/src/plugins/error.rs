@@ -171,13 +171,12 @@ pub enum PluginsError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The component does not load.
-    #[error("plugin {id:?} cannot be loaded")]
+    #[error("plugin {id:?} cannot be loaded: {}", .error.failure)]
     Load {
         /// The id.
         id: String,
-        /// Why.
-        #[source]
-        source: Box<PluginError>,
+        /// Why. Not the source of this error: its text is said here.
+        error: Box<PluginError>,
     },
     /// The plugin host does not start.
     #[error("the plugin host cannot start")]

@@ -212,7 +212,7 @@ impl Plugins {
         let from = self
             .host
             .rebuild(profile, &plugin.bytes)
-            .map_err(|source| PluginsError::Load { id: id.to_owned(), source: Box::new(source) })?;
+            .map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error.of(id)) })?;
         Ok(match from {
             LoadedFrom::Cache => "cached",
             LoadedFrom::Compiled => "compiled",

@@ -31,7 +31,7 @@ pub(super) async fn register(context: &Context, name: &str, from: &Path) -> CliR
     let deployment = context.deployment().await?;
     let registration =
         deployment.registry().register_bytes(Kind::Capability, name, &bundle, deployment.now()).await?;
-    let exit = super::registered(context, &registration)?;
+    let exit = super::registered(context, &registration, &[])?;
     printer.note(format_args!(
         "{}, {}",
         format::count(capability.files.len() as u64, "file"),

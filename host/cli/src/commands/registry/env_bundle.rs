@@ -45,7 +45,7 @@ pub(super) async fn register(
         doc.secrets.insert(variable, reference);
     }
     let registration = deployment.registry().register_env(&doc, deployment.now()).await?;
-    super::registered(context, &registration)
+    super::registered(context, &registration, &[])
 }
 
 /// The registry checks again; its message repeats the text, which here may be the secret itself.

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use pangolin_core::manifest::NamedDigest;
 use pangolin_envelope::envelope::{ContextRequirement, VerifySpec};
-use pangolin_runtime::registry::{AdapterBinding, Kind, Registry, SubagentDoc};
+use pangolin_runtime::{
+    checks,
+    registry::{AdapterBinding, Kind, Registry, SubagentDoc},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -67,8 +70,11 @@ pub(super) async fn register(context: &Context, args: SubagentRegister) -> CliRe
         context_requires: file.context_requires,
         require_changes: file.require_changes,
     };
+    let checking = checks::subagent(deployment.config(), &doc);
+    let findings = context.printer.progress("asking the adapter", checking).await;
+    super::refuse(context, &format!("subagent {:?}", doc.name), &findings)?;
     let registration = registry.register_subagent(&doc, deployment.now()).await?;
-    super::registered(context, &registration)
+    super::registered(context, &registration, &findings)
 }
 
 /// Capability names to digests, all missing ones at once.
