@@ -83,14 +83,22 @@ fn lambda(workspace: &Workspace) -> Result<()> {
     bench
         .args(["run", "--quiet", "-p", "pangolin-lambda-fake", "--example", "bench_lambda", "--"])
         .current_dir(&workspace.root);
+    let mut looks = process::cargo();
+    looks
+        .args(["run", "--quiet", "-p", "pangolin-lambda-tick", "--example", "bench_tick", "--"])
+        .current_dir(&workspace.root);
     for package in packages {
         let shape = format!("{}-package", package.function);
         line(
             &json!({ "bench": "lambda", "shape": shape, "bytes": package.bytes, "limit_bytes": PACKAGE_LIMIT }),
         );
+        if package.function == "tick" {
+            looks.arg(&package.path);
+        }
         bench.arg(package.function).arg(package.path);
     }
-    process::run(&mut bench)
+    process::run(&mut bench)?;
+    process::run(&mut looks)
 }
 
 fn line(value: &Value) {

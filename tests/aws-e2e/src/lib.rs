@@ -7,4 +7,4 @@
 mod programs;
 mod stack;
 
-pub use stack::{ANCHOR, DATA, EmulatedStack, Options};
+pub use stack::{ANCHOR, DATA, EmulatedStack, IMAGE, Options};

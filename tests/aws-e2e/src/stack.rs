@@ -36,7 +36,8 @@ pub const ANCHOR: &str = "anchor";
 const STACK: &str = "test";
 const ORIGIN: &str = "pangolin.test/0123456789abcdef";
 const SEED: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee49044b825dc642cb6eb9a060e54b";
-const IMAGE: &str =
+/// Image of the workers of the small project.
+pub const IMAGE: &str =
     "registry.example/worker@sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const PATIENCE: Duration = Duration::from_secs(180);
 
