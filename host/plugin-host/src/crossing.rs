@@ -154,14 +154,20 @@ impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::Phase {
     }
 }
 
-impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::ItemDetail {
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::Texts {
     fn weight(&self) -> usize {
-        self.brief.weight()
-            + self.state.weight()
-            + self.depends_on.weight()
-            + self.verify_passed.weight()
-            + self.output_keys.weight()
-            + self.failure_reason.weight()
-            + self.failure_message.weight()
+        self.bytes.len() + 4 * self.ends.len()
+    }
+}
+
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::TextLists {
+    fn weight(&self) -> usize {
+        self.texts.weight() + 4 * self.ends.len()
+    }
+}
+
+impl Weigh for crate::bindings::pattern::pangolin::pattern::graph::IndexLists {
+    fn weight(&self) -> usize {
+        4 * (self.indexes.len() + self.ends.len())
     }
 }

@@ -19,9 +19,11 @@ use crate::{
     bindings::pattern::pangolin::{
         base::types::Refusal,
         pattern::graph::{
-            Host, HostDecisions, HostItemSpec, HostItemView, HostRunView, ItemBrief, ItemDetail, Phase,
+            Host, HostDecisions, HostItemSpec, HostItemView, HostRunView, IndexLists, ItemBrief, Phase,
+            TextLists, Texts,
         },
     },
+    columns,
     crossing::Weigh as _,
     failure::{GUEST_TEXT_BYTES, clip},
     limits::Limits,
@@ -31,11 +33,8 @@ use crate::{
 /// Most briefs per page.
 const PAGE_MAX: usize = 1_024;
 
-/// Most phases per page.
-const PHASES_MAX: usize = 1 << 16;
-
-/// Bytes after which a page of details ends.
-const DETAIL_BYTES: usize = 1 << 20;
+/// Most items per page of a column.
+const COLUMN_MAX: usize = 1 << 16;
 
 /// Largest input value of a spawned item, in bytes of JSON.
 const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -55,10 +54,6 @@ pub struct ViewHandle {
 impl ViewHandle {
     pub(crate) fn new(view: Arc<RunView>) -> Self {
         Self { view }
-    }
-
-    pub(crate) fn view(&self) -> &Arc<RunView> {
-        &self.view
     }
 }
 
@@ -82,7 +77,7 @@ pub struct SpecDraft {
     executor: String,
     inputs: BTreeMap<String, String>,
     depends_on: Vec<String>,
-    pub(crate) needs: SpawnNeeds,
+    needs: SpawnNeeds,
     locks: Vec<String>,
     attrs: BTreeMap<String, String>,
     supersedes: Option<String>,
@@ -223,29 +218,10 @@ fn brief(view: &RunView, index: u32) -> Option<ItemBrief> {
     Some(ItemBrief { index, id: item.id().as_str().to_owned(), phase: phase(item), attempts: item.attempts })
 }
 
-fn detail(view: &RunView, index: u32) -> Option<ItemDetail> {
-    let brief = brief(view, index)?;
-    let item = &view.items()[brief.index as usize];
-    Some(ItemDetail {
-        brief,
-        state: item.state.clone().into_owned(),
-        depends_on: item.depends_on.clone(),
-        verify_passed: item.verify_passed,
-        output_keys: Vec::clone(&item.output_keys),
-        failure_reason: item.attrs.get("failure-reason").cloned(),
-        failure_message: item.attrs.get("failure-message").cloned(),
-    })
-}
-
 fn page(offset: u32, limit: u32, most: usize, len: usize) -> std::ops::Range<usize> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(len);
     let count = usize::try_from(limit).unwrap_or(usize::MAX).min(most);
     start..start.saturating_add(count).min(len)
-}
-
-/// What [`crate::bulk`] serves in the place of a function here.
-fn not_this(function: &str) -> wasmtime::Error {
-    wasmtime::Error::msg(format!("{function} is not served"))
 }
 
 impl Host for CallState {}
@@ -315,41 +291,95 @@ impl HostRunView for CallState {
         offset: u32,
         limit: u32,
     ) -> wasmtime::Result<Vec<Phase>> {
-        let most = self.probe.page_items.unwrap_or(PHASES_MAX).max(1);
-        let view = &self.table.get(&this)?.view;
-        let range = page(offset, limit, most, view.items().len());
-        let value: Vec<Phase> = view.items()[range].iter().map(phase).collect();
+        let value = self.column(&this, offset, limit)?.iter().map(phase).collect::<Vec<_>>();
         self.answer(0, value)
     }
 
-    fn details(
+    fn ids(&mut self, this: Resource<ViewHandle>, offset: u32, limit: u32) -> wasmtime::Result<Texts> {
+        let value = columns::texts(self.column(&this, offset, limit)?, |item| item.id().as_str());
+        self.answer(0, value)
+    }
+
+    fn attempts(
         &mut self,
         this: Resource<ViewHandle>,
         offset: u32,
         limit: u32,
-    ) -> wasmtime::Result<Vec<ItemDetail>> {
-        let most = self.probe.page_items.unwrap_or(PAGE_MAX).max(1);
-        let view = &self.table.get(&this)?.view;
-        let mut bytes = 0;
-        let mut value = Vec::new();
-        for index in page(offset, limit, most, view.items().len()) {
-            let Some(detail) = detail(view, u32::try_from(index)?) else { break };
-            bytes += detail.weight();
-            if bytes > DETAIL_BYTES && !value.is_empty() {
-                break;
-            }
-            value.push(detail);
-        }
+    ) -> wasmtime::Result<Vec<u32>> {
+        let value: Vec<u32> = self.column(&this, offset, limit)?.iter().map(|item| item.attempts).collect();
         self.answer(0, value)
     }
 
-    fn find_all(
+    fn states(&mut self, this: Resource<ViewHandle>, offset: u32, limit: u32) -> wasmtime::Result<Texts> {
+        let value = columns::texts(self.column(&this, offset, limit)?, |item| &*item.state);
+        self.answer(0, value)
+    }
+
+    fn executors(&mut self, this: Resource<ViewHandle>, offset: u32, limit: u32) -> wasmtime::Result<Texts> {
+        let value = columns::texts(self.column(&this, offset, limit)?, |item| &*item.spec.executor);
+        self.answer(0, value)
+    }
+
+    fn depends_on(
         &mut self,
         this: Resource<ViewHandle>,
-        ids: Vec<String>,
-    ) -> wasmtime::Result<Vec<Option<u32>>> {
-        let _ = (this, ids);
-        Err(not_this("find-all"))
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<IndexLists> {
+        let value = columns::index_lists(self.column(&this, offset, limit)?, |item| &item.depends_on);
+        self.answer(0, value)
+    }
+
+    fn verify_passed(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<Vec<Option<bool>>> {
+        let items = self.column(&this, offset, limit)?;
+        let value: Vec<Option<bool>> = items.iter().map(|item| item.verify_passed).collect();
+        self.answer(0, value)
+    }
+
+    fn output_keys(
+        &mut self,
+        this: Resource<ViewHandle>,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<TextLists> {
+        let value =
+            columns::text_lists(self.column(&this, offset, limit)?, |item| item.output_keys.as_slice());
+        self.answer(0, value)
+    }
+
+    fn inputs_json(
+        &mut self,
+        this: Resource<ViewHandle>,
+        key: String,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<TextLists> {
+        let items = self.column(&this, offset, limit)?;
+        let value = columns::text_lists(items, |item| item.spec.inputs.get(&key).map(Value::to_string));
+        self.answer(key.len(), value)
+    }
+
+    fn item_attrs(
+        &mut self,
+        this: Resource<ViewHandle>,
+        key: String,
+        offset: u32,
+        limit: u32,
+    ) -> wasmtime::Result<TextLists> {
+        let value = columns::text_lists(self.column(&this, offset, limit)?, |item| item.attrs.get(&key));
+        self.answer(key.len(), value)
+    }
+
+    fn find_all(&mut self, this: Resource<ViewHandle>, ids: Texts) -> wasmtime::Result<Vec<Option<u32>>> {
+        let view = &self.table.get(&this)?.view;
+        let value: Vec<Option<u32>> =
+            columns::read("find-all", &ids)?.iter().map(|id| view.find(id)).collect();
+        self.answer(ids.weight(), value)
     }
 
     fn find(&mut self, this: Resource<ViewHandle>, id: String) -> wasmtime::Result<Option<u32>> {
@@ -422,8 +452,9 @@ impl HostItemView for CallState {
     }
 
     fn output_keys(&mut self, this: Resource<ItemHandle>) -> wasmtime::Result<Vec<String>> {
+        // Served by `crate::bulk`.
         let _ = this;
-        Err(not_this("output-keys"))
+        Err(wasmtime::Error::msg("output-keys is not served here"))
     }
 
     fn input_json(&mut self, this: Resource<ItemHandle>, key: String) -> wasmtime::Result<Option<String>> {
@@ -450,6 +481,13 @@ impl HostItemView for CallState {
 }
 
 impl CallState {
+    /// The items of a page of a column.
+    fn column(&self, this: &Resource<ViewHandle>, offset: u32, limit: u32) -> wasmtime::Result<&[RunItem]> {
+        let most = self.probe.page_items.unwrap_or(COLUMN_MAX).max(1);
+        let items = self.table.get(this)?.view.items();
+        Ok(&items[page(offset, limit, most, items.len())])
+    }
+
     /// Host memory behind an `item-spec` is bounded by the bytes and pieces that may cross into the host per call; this
     /// keeps count for that and for the decisions meter.
     pub(crate) fn spec(
@@ -518,10 +556,22 @@ impl HostItemSpec for CallState {
         &mut self,
         this: Resource<SpecDraft>,
         path: String,
-        needs: Vec<(String, String)>,
+        keys: Texts,
+        sources: Texts,
     ) -> wasmtime::Result<()> {
-        let _ = (this, path, needs);
-        Err(not_this("need-outputs"))
+        let count = keys.ends.len();
+        // Before anything is made of them.
+        self.crossed.pieces(count)?;
+        let keys = columns::read("need-outputs", &keys)?;
+        let sources = columns::read("need-outputs", &sources)?;
+        if sources.len() != count {
+            let problem = format!("{count} keys and {} sources", sources.len());
+            return Err(columns::malformed("need-outputs", &problem));
+        }
+        // The path counts for every need, as it would one by one.
+        let bytes = keys.bytes() + sources.bytes() + path.len().saturating_mul(count);
+        self.spec(&this, bytes)?.needs.push_outputs(&path, keys.iter().zip(sources.iter()));
+        Ok(())
     }
 
     fn lock(&mut self, this: Resource<SpecDraft>, key: String) -> wasmtime::Result<()> {

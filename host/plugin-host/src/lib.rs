@@ -29,6 +29,7 @@ mod bulk;
 mod cache;
 mod call;
 mod code_memory;
+mod columns;
 mod compile;
 #[cfg(feature = "compile")]
 mod compile_child;

@@ -95,7 +95,7 @@ pub(crate) fn guest(package: &str) -> Vec<u8> {
                 "target/guests",
             ])
             .args(["-p", "pangolin-test-hostile", "-p", "pangolin-test-outside", "-p", "pangolin-test-block"])
-            .args(["-p", "pangolin-test-hostile-adapter"])
+            .args(["-p", "pangolin-test-hostile-adapter", "-p", "pangolin-test-columns"])
             .output()
             .expect("cargo starts");
         let log = String::from_utf8_lossy(&output.stderr);

@@ -3,12 +3,12 @@
 //! A step has no memory, and a run of many maps has a step for nearly every one of them. So the outputs of the splitter
 //! are only read when something may be due: at its end, when maps are still to be added, and when no map is open.
 
-use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemBrief, ItemDetail, ItemSpec, Phase, Run, bad_config};
+use pangolin_pattern_sdk::{Decisions, Fault, Item, ItemBrief, ItemSpec, Phase, Run, Texts, bad_config};
 use serde_json::Value;
 
 use crate::{
     config::{self, MapReduceConfig, OnEmpty, OnMapFailure},
-    ids::{MAP, REDUCE, map_id},
+    ids::{MAP, REDUCE, map_id, map_ids},
 };
 
 /// Maps that one step adds to a small run. The fuel of a step grows with the run, and so does what it may add.
@@ -29,13 +29,6 @@ const MORE: &str = "mapReduceMore";
 
 /// Most failed maps that an explanation names.
 const NAMED_MAX: usize = 10;
-
-/// What became of a map.
-enum Result {
-    Worked,
-    /// With the reason.
-    DidNot(String),
-}
 
 pub(crate) fn follow(
     run: &Run<'_>,
@@ -73,7 +66,7 @@ pub(crate) fn follow(
     let (mut added, mut left) = (0, keys.len());
     while left > 0 {
         let middle = added + left / 2;
-        if run.find(&map_id(&keys[middle], middle)).is_some() {
+        if run.find(&map_id(key(&keys, middle), middle)).is_some() {
             left -= middle + 1 - added;
             added = middle + 1;
         } else {
@@ -87,6 +80,10 @@ pub(crate) fn follow(
         return Ok(());
     }
     reduce(run, splitter, &config, &keys, out)
+}
+
+fn key(keys: &Texts, position: usize) -> &str {
+    keys.get(position).unwrap_or_default()
 }
 
 /// Nothing more will follow, unless a producer may still bring a splitter.
@@ -162,7 +159,7 @@ fn add_maps(
     run: &Run<'_>,
     splitter: &Item<'_>,
     config: &MapReduceConfig,
-    keys: &[String],
+    keys: &Texts,
     added: usize,
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
@@ -199,7 +196,7 @@ fn add_maps(
     let more =
         if until < all { format!(", the others follow ({until} of {all} are there)") } else { String::new() };
     let why = format!("{source} has {all} outputs; {} maps are added, one per output{more}", until - added);
-    out.explain(&map_id(&keys[added], added), &why);
+    out.explain(&map_id(key(keys, added), added), &why);
     Ok(())
 }
 
@@ -207,59 +204,57 @@ fn reduce(
     run: &Run<'_>,
     splitter: &Item<'_>,
     config: &MapReduceConfig,
-    keys: &[String],
+    keys: &Texts,
     out: &Decisions<'_>,
 ) -> core::result::Result<(), Fault> {
     // Everything is asked for in a few calls, as there may be 10,000 maps.
-    let ids: Vec<String> = keys.iter().enumerate().map(|(position, key)| map_id(key, position)).collect();
-    let part = |key: &str| {
-        let mut part = String::with_capacity(config.key_prefix.len() + 1 + key.len());
-        part.push_str(&config.key_prefix);
-        part.push('-');
-        part.push_str(key);
-        part
-    };
+    let ids = map_ids(keys);
     // Whether they are done is all that matters when nobody asks for their outputs, and when everything of the run is
     // done, they are: all of them are there.
     if config.on_map_failure == OnMapFailure::Fail && run.count(Phase::Succeeded) == run.len() {
-        let parts = keys.iter().map(|key| part(key)).zip(ids);
-        let spec = ItemSpec::from_template(REDUCE, &config.reduce).need_outputs(&config.output_path, parts);
         out.explain(REDUCE, &format!("all {} maps are done", keys.len()));
-        out.spawn(&spec)?;
+        out.spawn(&over(config, keys, ids, &[]))?;
         return finish(run, out);
     }
-    let found: Option<Vec<u32>> = run.find_all(&ids).into_iter().collect();
-    let Some(found) = found else { return Ok(()) };
-    let first = found.iter().copied().min().unwrap_or_default();
+    let Some(places) = places(run, &ids) else { return Ok(()) };
+    let first = places.iter().copied().min().unwrap_or_default();
     let phases = run.phases_from(first);
-    let is_plain = config.on_map_failure == OnMapFailure::Fail && !phases.contains(&Phase::Unsuccessful);
-    let details: Vec<ItemDetail> = if is_plain { Vec::new() } else { run.details_from(first).collect() };
-    let (mut parts, mut missing, mut reasons) = (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
-    let mut unsuccessful = Vec::new();
-    for ((key, id), index) in keys.iter().zip(ids).zip(found) {
+    // With `fail` the reduce says itself what it lacks: it names the output and fails the run.
+    let outputs = (config.on_map_failure != OnMapFailure::Fail).then(|| run.output_keys_from(first));
+    let states = phases.contains(&Phase::Unsuccessful).then(|| run.states_from(first));
+    // Numbers of the keys without a result, ascending.
+    let mut without = Vec::new();
+    let (mut missing, mut reasons, mut unsuccessful) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, index) in places.into_iter().enumerate() {
         let place = (index - first) as usize;
-        let Some(phase) = phases.get(place).copied() else { return Ok(()) };
-        match result(phase, details.get(place), config) {
-            None => return Ok(()),
-            Some(Err(cancelled)) => {
-                out.explain(REDUCE, &format!("not added: {cancelled}"));
-                return finish(run, out);
-            }
-            Some(Ok(Result::Worked)) => parts.push((part(key), id)),
-            Some(Ok(Result::DidNot(why))) => {
-                missing.push(Value::String(key.clone()));
-                if reasons.len() < NAMED_MAX {
-                    reasons.push(format!("{id} {why}"));
+        let id = || ids.get(number).unwrap_or_default();
+        let why = match phases.get(place) {
+            None | Some(Phase::Waiting | Phase::Active) => return Ok(()),
+            Some(Phase::Unsuccessful) => {
+                if states.as_ref().and_then(|states| states.get(place)) == Some("cancelled") {
+                    out.explain(REDUCE, &format!("not added: {} was cancelled", id()));
+                    return finish(run, out);
                 }
-                if phase == Phase::Unsuccessful {
-                    unsuccessful.push(id);
-                }
+                unsuccessful.push(id().to_owned());
+                None
             }
+            Some(Phase::Succeeded) => {
+                if outputs.as_ref().is_none_or(|all| all.of(place).any(|it| it == config.output_path)) {
+                    continue;
+                }
+                Some(format!("is done without output {:?}", config.output_path))
+            }
+        };
+        without.push(number);
+        missing.push(Value::from(key(keys, number)));
+        if reasons.len() < NAMED_MAX {
+            let why = why.map_or_else(|| run.expect(index).map(|map| map.ending()), Ok)?;
+            reasons.push(format!("{} {why}", id()));
         }
     }
-    let worked = parts.len();
-    let mut spec = ItemSpec::from_template(REDUCE, &config.reduce).need_outputs(&config.output_path, parts);
-    let failed = missing.len();
+    let failed = without.len();
+    let worked = keys.len() - failed;
+    let mut spec = over(config, keys, ids, &without);
     let more = failed - reasons.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let failures = format!("{failed} of {} maps did not work: {}{more}", keys.len(), reasons.join("; "));
@@ -290,27 +285,44 @@ fn reduce(
     finish(run, out)
 }
 
-/// What became of a map: `None` while it is open, an error when somebody cancelled it. `detail` is there when more counts
-/// than the phase.
-fn result(
-    phase: Phase,
-    detail: Option<&ItemDetail>,
-    config: &MapReduceConfig,
-) -> Option<core::result::Result<Result, String>> {
-    match (phase, detail) {
-        (Phase::Waiting | Phase::Active, _) => None,
-        (Phase::Unsuccessful, Some(map)) if map.state == "cancelled" => {
-            Some(Err(format!("{} was cancelled", map.brief.id)))
+/// The reduce over all maps, without those of the keys of these numbers (ascending).
+fn over(config: &MapReduceConfig, keys: &Texts, ids: Texts, without: &[usize]) -> ItemSpec {
+    let worked = keys.len() - without.len();
+    let mut parts = Texts::with_capacity(worked, keys.bytes() + worked * (config.key_prefix.len() + 1));
+    let mut sources = Texts::default();
+    let all_worked = without.is_empty();
+    let mut without = without.iter().peekable();
+
+    for (number, key) in keys.iter().enumerate() {
+        if without.next_if_eq(&&number).is_some() {
+            continue;
         }
-        (Phase::Unsuccessful, map) => {
-            Some(Ok(Result::DidNot(map.map(ItemDetail::ending).unwrap_or_default())))
+        parts.push_joined([&config.key_prefix, "-", key]);
+        if !all_worked {
+            sources.push(ids.get(number).unwrap_or_default());
         }
-        // With `fail` the reduce says itself what it lacks: it names the output and fails the run.
-        (Phase::Succeeded, Some(map))
-            if config.on_map_failure != OnMapFailure::Fail && !map.has_output(&config.output_path) =>
-        {
-            Some(Ok(Result::DidNot(format!("is done without output {:?}", config.output_path))))
-        }
-        (Phase::Succeeded, _) => Some(Ok(Result::Worked)),
     }
+    let sources = if all_worked { ids } else { sources };
+    ItemSpec::from_template(REDUCE, &config.reduce).need_outputs(&config.output_path, parts, sources)
+}
+
+/// Where the maps are in the run; `None` when one of them is not there.
+fn places(run: &Run<'_>, ids: &Texts) -> Option<Vec<u32>> {
+    // They were added in order, so that mostly one look through the ids behind the first of them finds all.
+    let first = run.find(ids.get(0)?)?;
+    let there = run.ids_from(first);
+    let mut index = first;
+    let mut there = there.iter();
+    let mut places = Vec::with_capacity(ids.len());
+    for id in ids.iter() {
+        loop {
+            let Some(next) = there.next() else { return run.find_all(ids).into_iter().collect() };
+            index += 1;
+            if next == id {
+                places.push(index - 1);
+                break;
+            }
+        }
+    }
+    Some(places)
 }

@@ -1,14 +1,12 @@
 //! At submit: the chain, the checks, the holds and the drawing.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use pangolin_pattern_sdk::{
     Decisions, Fault, Finding, ItemBrief, Run, copy_id, fix_id, generation, id_problem,
 };
 
 use crate::{
     gate::{self, GateConfig, OnRed},
-    run_state::set,
+    run_state::{ByPosition, Marks},
 };
 
 /// Most possible items that are drawn; a plan with many gates and rounds would hide itself behind them.
@@ -22,9 +20,9 @@ struct Graph {
     dependents: Vec<Vec<u32>>,
     /// Positions of items that wait for the one before them only because of the chain.
     chained: Vec<u32>,
-    gates: BTreeMap<u32, GateConfig>,
+    gates: ByPosition<GateConfig>,
     /// What gates judge; also of those whose configuration is wrong otherwise.
-    subjects: BTreeMap<u32, String>,
+    subjects: ByPosition<String>,
 }
 
 pub(crate) fn plan(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
@@ -41,7 +39,7 @@ pub(crate) fn plan(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
         out.order_after(graph.id(*index), graph.id(index - 1))?;
     }
     for (index, _) in graph.fixing() {
-        out.hold_on_red(graph.id(*index))?;
+        out.hold_on_red(graph.id(index))?;
     }
     if graph.gates.is_empty() && !run.is_open_ended() {
         out.close();
@@ -57,8 +55,8 @@ impl Graph {
             depends_on: Vec::with_capacity(items.len()),
             dependents: vec![Vec::new(); items.len()],
             chained: Vec::new(),
-            gates: BTreeMap::new(),
-            subjects: BTreeMap::new(),
+            gates: ByPosition::new(),
+            subjects: ByPosition::new(),
             items,
         };
         for brief in &graph.items {
@@ -74,8 +72,12 @@ impl Graph {
             }
             graph.depends_on.push(deps);
             let gate = gate::partial(&item, findings).unwrap_or_default();
-            graph.subjects.extend(gate.subject.map(|subject| (brief.index, subject)));
-            graph.gates.extend(gate.whole.map(|config| (brief.index, config)));
+            if let Some(subject) = gate.subject {
+                graph.subjects.insert(brief.index, subject);
+            }
+            if let Some(config) = gate.whole {
+                graph.gates.insert(brief.index, config);
+            }
         }
         Ok(graph)
     }
@@ -85,7 +87,7 @@ impl Graph {
     }
 
     /// Gates that ask for fixes.
-    fn fixing(&self) -> impl Iterator<Item = (&u32, &GateConfig)> {
+    fn fixing(&self) -> impl Iterator<Item = (u32, &GateConfig)> {
         self.gates.iter().filter(|(_, gate)| gate.on_red == OnRed::SpawnFix)
     }
 
@@ -107,7 +109,7 @@ impl Graph {
     /// waits for it.
     fn check_chain(&self, findings: &mut Vec<Finding>) {
         let left = self.on_cycles();
-        for index in self.chained.iter().filter(|index| left.contains(index) && left.contains(&(**index - 1)))
+        for index in self.chained.iter().filter(|index| left.contains(**index) && left.contains(**index - 1))
         {
             let (id, before) = (self.id(*index), self.id(index - 1));
             findings.push(Finding::new(
@@ -119,18 +121,20 @@ impl Graph {
     }
 
     /// Takes away what has nothing before or nothing behind it until nothing changes.
-    fn on_cycles(&self) -> BTreeSet<u32> {
-        let mut left = set(self.items.iter().map(|item| item.index));
+    fn on_cycles(&self) -> Marks {
+        let mut left = Marks::none(self.items.len());
+        self.items.iter().for_each(|item| {
+            left.insert(item.index);
+        });
         for (edges, back) in [(&self.depends_on, &self.dependents), (&self.dependents, &self.depends_on)] {
             let mut open: Vec<usize> =
-                edges.iter().map(|edges| edges.iter().filter(|edge| left.contains(edge)).count()).collect();
-            let mut free: Vec<u32> =
-                left.iter().copied().filter(|index| open[*index as usize] == 0).collect();
+                edges.iter().map(|edges| edges.iter().filter(|edge| left.contains(**edge)).count()).collect();
+            let mut free: Vec<u32> = left.iter().filter(|index| open[*index as usize] == 0).collect();
             while let Some(index) = free.pop() {
-                left.remove(&index);
+                left.remove(index);
                 for other in &back[index as usize] {
                     open[*other as usize] = open[*other as usize].saturating_sub(1);
-                    if open[*other as usize] == 0 && left.contains(other) {
+                    if open[*other as usize] == 0 && left.contains(*other) {
                         free.push(*other);
                     }
                 }
@@ -158,18 +162,18 @@ impl Graph {
             }
             false
         };
-        for (index, subject) in &self.subjects {
+        for (index, subject) in self.subjects.iter() {
             let pointer = format!("/items/{index}/inputs/gate/subject");
-            let id = self.id(*index);
+            let id = self.id(index);
             let Some(at) = run.find(subject) else {
                 let hint = "name an item of the plan that the gate waits for";
                 findings.push(Finding::new(pointer, format!("there is no item {subject:?}"), hint));
                 continue;
             };
-            if at == *index {
+            if at == index {
                 let hint = "name the item whose work it judges";
                 findings.push(Finding::new(pointer, format!("{id} cannot judge itself"), hint));
-            } else if !waits(*index, at) {
+            } else if !waits(index, at) {
                 let message = format!("{id} does not wait for {subject}, so there is no work to judge yet");
                 let hint = format!("add {subject:?} to the depends_on of {id}");
                 findings.push(Finding::new(pointer, message, hint));
@@ -180,7 +184,7 @@ impl Graph {
     /// Ids that may be added must be free and be ids.
     fn check_ids(&self, run: &Run<'_>, findings: &mut Vec<Finding>) {
         for (index, gate) in self.fixing() {
-            let id = self.id(*index);
+            let id = self.id(index);
             for number in 1..=gate.attempts_max {
                 let fix = fix_id(id, number);
                 if let Some(taken) = run.find(&fix) {
@@ -200,9 +204,9 @@ impl Graph {
         if self.gates.is_empty() {
             return;
         }
-        let behind = self.reach(self.gates.keys().copied(), &self.dependents);
+        let behind = self.reach(self.gates.iter().map(|(index, _)| index), &self.dependents);
         for item in &self.items {
-            let may_be_copied = behind[item.index as usize] || self.gates.contains_key(&item.index);
+            let may_be_copied = behind[item.index as usize] || self.gates.get(item.index).is_some();
             let (base, number) = generation(&item.id);
             let pointer = format!("/items/{}/id", item.index);
             if number > 1 && (may_be_copied || run.find(base).is_some()) {
@@ -224,11 +228,12 @@ impl Graph {
 
     /// What every round of every gate could add, each gate on its own.
     fn draw(&self, out: &Decisions<'_>) {
-        let mut drawn: BTreeSet<String> = BTreeSet::new();
+        let mut drawn: Vec<String> = Vec::new();
         for (index, gate) in self.fixing() {
-            let id = self.id(*index);
-            let behind = self.reach([*index], &self.dependents);
-            let behind = set(self.items.iter().map(|item| item.index).filter(|it| behind[*it as usize]));
+            let id = self.id(index);
+            let is_behind = self.reach([index], &self.dependents);
+            let all = self.items.iter().map(|item| item.index);
+            let behind: Vec<u32> = all.filter(|it| is_behind[*it as usize]).collect();
             let mut work = gate.subject.clone();
             for round in 1..=gate.attempts_max {
                 if drawn.len() + behind.len() + 2 > POSSIBLE_MAX {
@@ -240,34 +245,47 @@ impl Graph {
                 let why = format!("if {red} is red: fix {round} of at most {}", gate.attempts_max);
                 out.possible(&fix, &[work.clone(), red], &why);
                 let now = |it: u32| {
-                    let moved = it == *index || behind.contains(&it);
+                    let moved = it == index || is_behind[it as usize];
                     if moved { copy_id(self.id(it), round + 1) } else { self.id(it).to_owned() }
                 };
-                for it in std::iter::once(index).chain(&behind) {
-                    let deps = self.depends_on[*it as usize].iter();
-                    let mut after =
-                        set(deps
-                            .map(|dep| if self.id(*dep) == gate.subject { fix.clone() } else { now(*dep) }));
-                    if it == index {
-                        after.insert(fix.clone());
+                for it in std::iter::once(index).chain(behind.iter().copied()) {
+                    let deps = self.depends_on[it as usize].iter();
+                    let mut after = Vec::new();
+                    for dep in deps {
+                        let id = if self.id(*dep) == gate.subject { fix.clone() } else { now(*dep) };
+                        insert(&mut after, id);
                     }
-                    let copy = now(*it);
+                    if it == index {
+                        insert(&mut after, fix.clone());
+                    }
+                    let copy = now(it);
                     let why = if it == index {
                         format!("judges {fix}")
                     } else {
                         format!(
                             "if {} was skipped because of {}",
-                            copy_id(self.id(*it), round),
+                            copy_id(self.id(it), round),
                             copy_id(id, round)
                         )
                     };
-                    if drawn.insert(copy.clone()) {
-                        out.possible(&copy, &after.into_iter().collect::<Vec<_>>(), &why);
+                    if insert(&mut drawn, copy.clone()) {
+                        out.possible(&copy, &after, &why);
                     }
                 }
-                drawn.insert(fix.clone());
+                insert(&mut drawn, fix.clone());
                 work = fix;
             }
+        }
+    }
+}
+
+/// Puts a text into ascending ones; whether it was not there.
+fn insert(texts: &mut Vec<String>, text: String) -> bool {
+    match texts.binary_search(&text) {
+        Ok(_) => false,
+        Err(place) => {
+            texts.insert(place, text);
+            true
         }
     }
 }

@@ -5,20 +5,18 @@
 //! added again behind their next generation. Edges go to the newest generation of everything, so a second round works
 //! on the work of the first.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use pangolin_pattern_sdk::{
     Decisions, Fault, ItemSpec, Phase, Run, SpawnTemplate, fault, fix_id, generation, json,
 };
 use serde_json::Value;
 
-use crate::run_state::{Gate, State, Stuck, behind, next_id, set};
+use crate::run_state::{ByPosition, Gate, Marks, State, Stuck, Wait, behind, next_id};
 
 /// The output in which a gate says what is to be fixed.
 const FINDINGS: &str = "findings";
 
-/// What goes to which id now; `None` drops the edge.
-type Moves = BTreeMap<String, Option<String>>;
+/// What goes to which id now, by the position of what it went to; `None` drops the edge.
+type Moves = ByPosition<Option<String>>;
 
 /// Gates that judge the same work.
 struct Group<'s> {
@@ -28,7 +26,10 @@ struct Group<'s> {
 
 pub(crate) fn rounds(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
     let state = State::read(run)?;
-    let ended = set(run.ended().map(|brief| brief.index));
+    let mut ended = Marks::none(state.items.len());
+    run.ended().for_each(|brief| {
+        ended.insert(brief.index);
+    });
     explain_ends(&state, &ended, out);
     let stuck = state.stuck()?;
     let groups = groups(&state);
@@ -36,7 +37,7 @@ pub(crate) fn rounds(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
     for group in groups.iter().filter(|group| group.is_decided()) {
         match group.stopped(&state, &stuck)? {
             None => due.push(group),
-            Some((gate, why)) if group.gates.iter().any(|gate| ended.contains(&gate.index)) => {
+            Some((gate, why)) if group.gates.iter().any(|gate| ended.contains(gate.index)) => {
                 out.explain(&gate, &format!("no fix is added: {why}"));
             }
             Some(_) => {}
@@ -48,28 +49,27 @@ pub(crate) fn rounds(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
     }
 
     let mut moves = Moves::new();
-    let mut sources = BTreeSet::new();
+    let mut sources = released;
     for gate in failed_advice(&state) {
-        moves.insert(gate.id.clone(), None);
+        moves.insert(gate.index, None);
     }
-    sources.extend(released);
     for group in &due {
         let work = group.add_fixes(&state, out)?;
-        moves.insert(group.subject.to_owned(), Some(work));
+        let at = run.find(group.subject);
+        at.into_iter().for_each(|at| moves.insert(at, Some(work.clone())));
         for gate in group.judges() {
-            moves.insert(gate.id.clone(), Some(gate.next_id()));
+            moves.insert(gate.index, Some(gate.next_id()));
         }
-        sources.extend(group.red().map(|gate| gate.id.clone()));
+        sources.extend(group.red().map(|gate| gate.index));
     }
-    let again = copyable(&state, &stuck, &behind(&stuck, &sources, &state.items), &moves, out)?;
-    for index in &again {
-        let id = &state.items[*index as usize].id;
-        moves.insert(id.clone(), Some(next_id(id)));
+    let again = copyable(&state, &stuck, &behind(&stuck, sources, state.items.len()), &moves, out)?;
+    for index in again.iter() {
+        moves.insert(index, Some(next_id(&state.items[index as usize].id)));
     }
     for group in &due {
         group.add_gates(&state, &moves, out)?;
     }
-    for index in again {
+    for index in again.iter() {
         let id = &state.items[index as usize].id;
         let spec = copy(&state, id, &moves)?.supersede(id);
         out.spawn(&spec)?;
@@ -83,11 +83,15 @@ pub(crate) fn rounds(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
 
 /// Gates that ask for fixes, newest generation only, by the work they judge.
 fn groups<'s>(state: &'s State<'_>) -> Vec<Group<'s>> {
-    let mut by_subject: BTreeMap<&str, Vec<&Gate>> = BTreeMap::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for gate in state.gates.values().filter(|gate| gate.is_newest && gate.asks_for_fixes()) {
-        by_subject.entry(&gate.config.subject).or_default().push(gate);
+        let subject = gate.config.subject.as_str();
+        match groups.binary_search_by_key(&subject, |group| group.subject) {
+            Ok(place) => groups[place].gates.push(gate),
+            Err(place) => groups.insert(place, Group { subject, gates: vec![gate] }),
+        }
     }
-    by_subject.into_iter().map(|(subject, gates)| Group { subject, gates }).collect()
+    groups
 }
 
 /// Gates that only advise and failed: nothing waits for them any more.
@@ -96,13 +100,17 @@ fn failed_advice<'s>(state: &'s State<'_>) -> impl Iterator<Item = &'s Gate> {
 }
 
 /// Those that failed now and behind which something was skipped that can go on without them.
-fn released(state: &State<'_>, stuck: &BTreeMap<u32, Stuck>, ended: &BTreeSet<u32>) -> BTreeSet<String> {
+fn released(state: &State<'_>, stuck: &ByPosition<Stuck>, ended: &Marks) -> Vec<u32> {
     let goes_on = |gate: &&Gate| {
-        let behind = behind(stuck, &set([gate.id.clone()]), &state.items);
-        !behind.is_empty() && !behind.iter().any(|index| stuck[index].is_cancelled)
+        let behind = behind(stuck, [gate.index], state.items.len());
+        behind.iter().next().is_some() && !behind.iter().any(|index| is_cancelled(stuck, index))
     };
-    let now = failed_advice(state).filter(|gate| ended.contains(&gate.index));
-    set(now.filter(goes_on).map(|gate| gate.id.clone()))
+    let now = failed_advice(state).filter(|gate| ended.contains(gate.index));
+    now.filter(goes_on).map(|gate| gate.index).collect()
+}
+
+fn is_cancelled(stuck: &ByPosition<Stuck>, index: u32) -> bool {
+    stuck.get(index).is_some_and(|it| it.is_cancelled)
 }
 
 impl<'s> Group<'s> {
@@ -124,7 +132,7 @@ impl<'s> Group<'s> {
     fn stopped(
         &self,
         state: &State<'_>,
-        stuck: &BTreeMap<u32, Stuck>,
+        stuck: &ByPosition<Stuck>,
     ) -> Result<Option<(String, String)>, Fault> {
         if state.run.find(self.subject).is_none() {
             let id = self.gates.first().map_or_else(String::new, |gate| gate.id.clone());
@@ -152,12 +160,11 @@ impl<'s> Group<'s> {
                 }
             }
         }
-        let sources = set(self.red().map(|gate| gate.id.clone()));
-        let behind = behind(stuck, &sources, &state.items);
-        let cancelled = behind.iter().find(|index| stuck[index].is_cancelled);
+        let behind = behind(stuck, self.red().map(|gate| gate.index), state.items.len());
+        let cancelled = behind.iter().find(|index| is_cancelled(stuck, *index));
         Ok(cancelled.and_then(|index| {
             let red = self.red().next()?;
-            Some((red.id.clone(), format!("{} was cancelled", state.items[*index as usize].id)))
+            Some((red.id.clone(), format!("{} was cancelled", state.items[index as usize].id)))
         }))
     }
 
@@ -182,7 +189,8 @@ impl<'s> Group<'s> {
 
     /// Adds the next generation of every gate.
     fn add_gates(&self, state: &State<'_>, moves: &Moves, out: &Decisions<'_>) -> Result<(), Fault> {
-        let Some(Some(work)) = moves.get(self.subject) else { return Ok(()) };
+        let moved = state.run.find(self.subject).and_then(|at| moves.get(at));
+        let Some(Some(work)) = moved else { return Ok(()) };
         for gate in self.judges() {
             // The gate may wait for its subject only through others.
             let mut spec = copy(state, &gate.id, moves)?.depend_on(work);
@@ -226,7 +234,8 @@ fn fix(
 fn copy(state: &State<'_>, id: &str, moves: &Moves) -> Result<ItemSpec, Fault> {
     let edge = |id: &str| {
         let newest = state.newest(id);
-        moves.get(&newest).cloned().unwrap_or(Some(newest))
+        let moved = state.run.find(&newest).and_then(|at| moves.get(at)).cloned();
+        moved.unwrap_or(Some(newest))
     };
     let item = state.run.get(id).ok_or_else(|| fault("gone", format!("the run has no item {id}")))?;
     let spec = ItemSpec::copy_of(&item, &next_id(id), edge)?;
@@ -241,18 +250,19 @@ fn copy(state: &State<'_>, id: &str, moves: &Moves) -> Result<ItemSpec, Fault> {
 /// What of the skipped items can be added again: not what also waits for something that will never be done.
 fn copyable(
     state: &State<'_>,
-    stuck: &BTreeMap<u32, Stuck>,
-    behind: &BTreeSet<u32>,
+    stuck: &ByPosition<Stuck>,
+    behind: &Marks,
     moves: &Moves,
     out: &Decisions<'_>,
-) -> Result<BTreeSet<u32>, Fault> {
-    let mut again = set(behind.iter().copied().filter(|index| !stuck[index].is_cancelled));
+) -> Result<Marks, Fault> {
+    let mut again = behind.clone();
+    behind.iter().filter(|index| is_cancelled(stuck, *index)).for_each(|index| again.remove(index));
     loop {
         let mut blocked = Vec::new();
-        for index in &again {
-            for (id, newest) in &stuck[index].waits {
-                if let Some(why) = obstacle(state, *index, id, newest, &again, moves)? {
-                    blocked.push((*index, why));
+        for it in again.iter().filter_map(|index| stuck.get(index)) {
+            for wait in &it.waits {
+                if let Some(why) = obstacle(state, it.index, wait, &again, moves)? {
+                    blocked.push((it.index, why));
                     break;
                 }
             }
@@ -261,35 +271,35 @@ fn copyable(
             return Ok(again);
         }
         for (index, why) in blocked {
-            again.remove(&index);
+            again.remove(index);
             out.explain(&state.items[index as usize].id, &format!("not added again: {why}"));
         }
     }
 }
 
-/// Why an item that waits for `id`, in whose place stands `newest`, could not start.
+/// Why an item that waits for something could not start.
 fn obstacle(
     state: &State<'_>,
     index: u32,
-    id: &str,
-    newest: &str,
-    again: &BTreeSet<u32>,
+    wait: &Wait,
+    again: &Marks,
     moves: &Moves,
 ) -> Result<Option<String>, Fault> {
-    match moves.get(newest) {
+    let (id, newest) = (&wait.id, &wait.newest);
+    match wait.at.and_then(|at| moves.get(at)) {
         Some(Some(_)) => return Ok(None),
         Some(None) => {
             let spec: Value = json::parse(&state.run.expect(index)?.spec_json()).unwrap_or_default();
             let mut needs = spec["needs"].as_object().into_iter().flat_map(|needs| needs.values());
-            let needed = needs.any(|need| need["from"] == id);
+            let needed = needs.any(|need| need["from"] == *id);
             return Ok(needed.then(|| format!("it needs a product of {id}, which failed")));
         }
         None => {}
     }
-    let Some(brief) = state.brief(newest) else {
+    let Some(brief) = wait.at.and_then(|at| state.items.get(at as usize)) else {
         return Ok(Some(format!("it waits for {newest}, which is not there")));
     };
-    if again.contains(&brief.index) {
+    if again.contains(brief.index) {
         return Ok(None);
     }
     let holds = |gate: &Gate| gate.asks_for_fixes() && gate.is_red;
@@ -297,7 +307,7 @@ fn obstacle(
         Phase::Waiting | Phase::Active => None,
         Phase::Succeeded => state
             .gates
-            .get(&brief.index)
+            .get(brief.index)
             .filter(|gate| holds(gate))
             .map(|_| format!("it also waits for {newest}, which is red")),
         Phase::Unsuccessful => {
@@ -308,8 +318,8 @@ fn obstacle(
 }
 
 /// Says why a lineage ends when its second look cannot take place.
-fn explain_ends(state: &State<'_>, ended: &BTreeSet<u32>, out: &Decisions<'_>) {
-    for gate in state.gates.values().filter(|gate| ended.contains(&gate.index)) {
+fn explain_ends(state: &State<'_>, ended: &Marks, out: &Decisions<'_>) {
+    for gate in state.gates.values().filter(|gate| ended.contains(gate.index)) {
         if gate.state != "skipped" || generation(&gate.id).1 == 1 {
             continue;
         }

@@ -19,8 +19,6 @@ impl Pattern for StaticDag {
     }
 }
 
-#[cfg(target_family = "wasm")]
-#[global_allocator]
-static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
+pangolin_pattern_sdk::call_memory!();
 
 pangolin_pattern_sdk::export_pattern!(StaticDag);

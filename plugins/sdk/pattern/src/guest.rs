@@ -1,10 +1,9 @@
 //! The component's side: the contract's imports as the traits of [`crate::host`].
 
-use std::rc::Rc;
-
 use crate::{
-    Decisions, Fault, ItemSpec, Pattern, Run, Select,
-    host::{ItemAccess, ItemBrief, ItemDetail, Phase, Refusal, Sink, View},
+    Decisions, Fault, IndexLists, ItemSpec, Pattern, Run, TextLists, Texts,
+    host::{ItemAccess, ItemBrief, Phase, Refusal, Sink, View},
+    spec::Need,
 };
 
 /// Generated from `wit/`.
@@ -14,7 +13,7 @@ pub mod bindings {
         path: ["../../../wit/pangolin-base@1.0.0", "../../../wit/pangolin-pattern@1.1.0"],
         world: "pangolin:pattern/pattern-planner",
         // Lists of text are passed without a copy.
-        ownership: Borrowing { duplicate_if_necessary: false },
+        ownership: Borrowing { duplicate_if_necessary: true },
         pub_export_macro: true,
         default_bindings_module: "pangolin_pattern_sdk::bindings",
         generate_all,
@@ -61,16 +60,17 @@ fn brief(it: graph::ItemBrief) -> ItemBrief {
     ItemBrief { index: it.index, id: it.id, phase: phase(it.phase), attempts: it.attempts }
 }
 
-fn detail(it: graph::ItemDetail) -> ItemDetail {
-    ItemDetail {
-        brief: brief(it.brief),
-        state: it.state,
-        depends_on: it.depends_on,
-        verify_passed: it.verify_passed,
-        output_keys: it.output_keys,
-        failure_reason: it.failure_reason,
-        failure_message: it.failure_message,
-    }
+fn packed(it: graph::TextsResult) -> Texts {
+    Texts::from_parts(it.bytes, it.ends)
+}
+
+fn lists(it: graph::TextLists) -> TextLists {
+    TextLists::from_parts(packed(it.texts), it.ends)
+}
+
+fn parts(texts: &Texts) -> graph::TextsParam<'_> {
+    let (bytes, ends) = texts.as_parts();
+    graph::TextsParam { bytes, ends }
 }
 
 impl View for Imports<'_> {
@@ -119,16 +119,49 @@ impl View for Imports<'_> {
         self.view.phases(offset, limit).into_iter().map(phase).collect()
     }
 
-    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail> {
-        self.view.details(offset, limit).into_iter().map(detail).collect()
+    fn ids(&self, offset: u32, limit: u32) -> Texts {
+        packed(self.view.ids(offset, limit))
+    }
+
+    fn attempts(&self, offset: u32, limit: u32) -> Vec<u32> {
+        self.view.attempts(offset, limit)
+    }
+
+    fn states(&self, offset: u32, limit: u32) -> Texts {
+        packed(self.view.states(offset, limit))
+    }
+
+    fn executors(&self, offset: u32, limit: u32) -> Texts {
+        packed(self.view.executors(offset, limit))
+    }
+
+    fn depends_on(&self, offset: u32, limit: u32) -> IndexLists {
+        let graph::IndexLists { indexes, ends } = self.view.depends_on(offset, limit);
+        IndexLists::from_parts(indexes, ends)
+    }
+
+    fn verify_passed(&self, offset: u32, limit: u32) -> Vec<Option<bool>> {
+        self.view.verify_passed(offset, limit)
+    }
+
+    fn output_keys(&self, offset: u32, limit: u32) -> TextLists {
+        lists(self.view.output_keys(offset, limit))
+    }
+
+    fn inputs_json(&self, key: &str, offset: u32, limit: u32) -> TextLists {
+        lists(self.view.inputs_json(key, offset, limit))
+    }
+
+    fn item_attrs(&self, key: &str, offset: u32, limit: u32) -> TextLists {
+        lists(self.view.item_attrs(key, offset, limit))
     }
 
     fn find(&self, id: &str) -> Option<u32> {
         self.view.find(id)
     }
 
-    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
-        self.view.find_all(&texts(ids))
+    fn find_all(&self, ids: &Texts) -> Vec<Option<u32>> {
+        self.view.find_all(parts(ids))
     }
 
     fn item(&self, index: u32) -> Option<Box<dyn ItemAccess + '_>> {
@@ -189,24 +222,12 @@ impl Sink for Imports<'_> {
         for id in &spec.depends_on {
             handle.depend_on(id);
         }
-        // Outputs of one path in a row go in one call: an item may need 10,000 of them.
-        let mut needs = spec.needs.iter().peekable();
-        while let Some((key, source, select)) = needs.next() {
-            match select {
-                Select::Patch => handle.need_patch(key, source),
-                Select::Output(path) => {
-                    let mut row = Vec::with_capacity(1 + needs.len());
-                    row.push((key.as_str(), source.as_str()));
-                    // Those that were added together share the path.
-                    let is_same =
-                        |next: &Select| matches!(next, Select::Output(next) if Rc::ptr_eq(next, path));
-                    while let Some((key, source, _)) = needs.next_if(|(_, _, next)| is_same(next)) {
-                        row.push((key, source));
-                    }
-                    match row.as_slice() {
-                        [(key, source)] => handle.need_output(key, source, path),
-                        row => handle.need_outputs(path, row),
-                    }
+        for need in &spec.needs {
+            match need {
+                Need::Patch { key, source } => handle.need_patch(key, source),
+                Need::Output { key, source, path } => handle.need_output(key, source, path),
+                Need::Outputs { keys, sources, path } => {
+                    handle.need_outputs(path, parts(keys), parts(sources));
                 }
             }
         }

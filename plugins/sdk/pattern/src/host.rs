@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::ItemSpec;
+use crate::{IndexLists, ItemSpec, TextLists, Texts};
 
 /// What a run is seen through. A component has one host, which is named by its type: what a pattern never asks for is
 /// then not in the component.
@@ -65,33 +65,6 @@ impl ItemBrief {
     #[must_use]
     pub const fn succeeded(&self) -> bool {
         matches!(self.phase, Phase::Succeeded)
-    }
-}
-
-/// What a host says of one item in a listing with all that most patterns look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ItemDetail {
-    /// As in any listing.
-    pub brief: ItemBrief,
-    /// Exact state, an open vocabulary: treat what you do not know by the phase in `brief`.
-    pub state: String,
-    /// Positions of what it depends on; needs count.
-    pub depends_on: Vec<u32>,
-    /// Verdict of self-verify, when it ran.
-    pub verify_passed: Option<bool>,
-    /// Paths of its outputs, ascending.
-    pub output_keys: Vec<String>,
-    /// Why it failed, as a code.
-    pub failure_reason: Option<String>,
-    /// Why it failed, in words.
-    pub failure_message: Option<String>,
-}
-
-impl ItemDetail {
-    /// Whether it has this output.
-    #[must_use]
-    pub fn has_output(&self, path: &str) -> bool {
-        self.output_keys.iter().any(|key| key == path)
     }
 }
 
@@ -160,9 +133,17 @@ pub trait View {
     fn changed(&self, offset: u32, limit: u32) -> Vec<ItemBrief>;
     fn count(&self, phase: Phase) -> u32;
     fn phases(&self, offset: u32, limit: u32) -> Vec<Phase>;
-    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail>;
+    fn ids(&self, offset: u32, limit: u32) -> Texts;
+    fn attempts(&self, offset: u32, limit: u32) -> Vec<u32>;
+    fn states(&self, offset: u32, limit: u32) -> Texts;
+    fn executors(&self, offset: u32, limit: u32) -> Texts;
+    fn depends_on(&self, offset: u32, limit: u32) -> IndexLists;
+    fn verify_passed(&self, offset: u32, limit: u32) -> Vec<Option<bool>>;
+    fn output_keys(&self, offset: u32, limit: u32) -> TextLists;
+    fn inputs_json(&self, key: &str, offset: u32, limit: u32) -> TextLists;
+    fn item_attrs(&self, key: &str, offset: u32, limit: u32) -> TextLists;
     fn find(&self, id: &str) -> Option<u32>;
-    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>>;
+    fn find_all(&self, ids: &Texts) -> Vec<Option<u32>>;
     fn item(&self, index: u32) -> Option<Box<dyn ItemAccess + '_>>;
     fn attr(&self, key: &str) -> Option<String>;
 }

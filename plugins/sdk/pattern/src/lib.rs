@@ -33,8 +33,10 @@
 //! [`Run::now_ms`], no randomness but [`Run::seed`], and no hash map with random order (use `BTreeMap`). A step sees
 //! what changed; work that grows with the run and not with what changed makes large runs slow.
 
+mod columns;
 mod config;
 mod decisions;
+mod details;
 #[cfg(target_family = "wasm")]
 mod guest;
 pub mod host;
@@ -57,12 +59,14 @@ pub use guest::{
 #[cfg(target_family = "wasm")]
 pub use memory::CallMemory;
 pub use {
+    columns::{IndexLists, TextLists, Texts},
     config::{Config, Finding, bad_config},
     decisions::Decisions,
-    host::{Fault, ItemBrief, ItemDetail, Phase, Refusal, fault},
+    details::{Details, ItemDetail},
+    host::{Fault, ItemBrief, Phase, Refusal, fault},
     ids::{ID_BYTES_MAX, copy_id, fix_id, generation, id_problem},
     run::{Item, Run},
-    spec::{ItemSpec, Select, SpawnTemplate},
+    spec::{ItemSpec, SpawnTemplate},
 };
 
 /// A pattern.
@@ -112,5 +116,52 @@ macro_rules! export_pattern {
         #[cfg(not(target_family = "wasm"))]
         const _: fn(&$crate::Run<'_>, &$crate::Decisions<'_>) -> Result<(), $crate::Fault> =
             <$pattern as $crate::Pattern>::step;
+    };
+}
+
+/// Gives a component an allocator that is small and fast because a component lives for one call (`CallMemory`). The C
+/// library below the standard library uses it too, so that its own allocator is not in the component. Outside WebAssembly
+/// it does nothing.
+///
+/// ```
+/// pangolin_pattern_sdk::call_memory!();
+/// ```
+#[macro_export]
+macro_rules! call_memory {
+    () => {
+        #[cfg(target_family = "wasm")]
+        #[allow(unsafe_code, reason = "an allocator under the names of the C library")]
+        const _: () = {
+            #[global_allocator]
+            static MEMORY: $crate::CallMemory = $crate::CallMemory::new();
+
+            #[unsafe(no_mangle)]
+            extern "C" fn malloc(size: usize) -> *mut u8 {
+                MEMORY.c_malloc(size)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn calloc(count: usize, size: usize) -> *mut u8 {
+                MEMORY.c_calloc(count, size)
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn realloc(block: *mut u8, size: usize) -> *mut u8 {
+                // SAFETY: what C promises of it.
+                unsafe { MEMORY.c_realloc(block, size) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn free(block: *mut u8) {
+                // SAFETY: what C promises of it.
+                unsafe { MEMORY.c_free(block) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn posix_memalign(out: *mut *mut u8, align: usize, size: usize) -> i32 {
+                // SAFETY: what C promises of it.
+                unsafe { MEMORY.c_posix_memalign(out, align, size) }
+            }
+        };
     };
 }

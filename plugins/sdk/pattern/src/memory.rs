@@ -20,13 +20,7 @@ const FINE: usize = FINE_MAX / UNIT;
 
 const CLASSES: usize = FINE + 23;
 
-/// An allocator of few instructions, for those who want their pattern small and fast:
-///
-/// ```ignore
-/// #[cfg(target_family = "wasm")]
-/// #[global_allocator]
-/// static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
-/// ```
+/// An allocator of few instructions, for those who want their pattern small and fast: [`crate::call_memory!`].
 ///
 /// A freed block is kept for the next one of about its size; nothing is ever put together or given back, because the host
 /// throws everything away after the call.
@@ -143,5 +137,102 @@ unsafe impl GlobalAlloc for CallMemory {
             }
         }
         new
+    }
+}
+
+/// Bytes before a block of the C library, which hold its size.
+const HEAD: usize = UNIT;
+
+/// What the C library below the standard library takes its memory with. It does not say the size of what it frees.
+impl CallMemory {
+    fn c_layout(size: usize) -> Option<Layout> {
+        Layout::from_size_align(size.checked_add(HEAD)?, UNIT).ok()
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn c_malloc(&self, size: usize) -> *mut u8 {
+        let Some(layout) = Self::c_layout(size) else { return ptr::null_mut() };
+        // SAFETY: the size is not zero, because of the head.
+        let block = unsafe { self.alloc(layout) };
+        if block.is_null() {
+            return block;
+        }
+        // SAFETY: the block is aligned for it and has the head's bytes.
+        unsafe {
+            block.cast::<usize>().write(size);
+            block.add(HEAD)
+        }
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn c_calloc(&self, count: usize, size: usize) -> *mut u8 {
+        let Some(size) = count.checked_mul(size) else { return ptr::null_mut() };
+        let block = self.c_malloc(size);
+        if !block.is_null() {
+            // SAFETY: it has that many bytes.
+            unsafe { block.write_bytes(0, size) };
+        }
+        block
+    }
+
+    /// # Safety
+    /// `block` is null or comes from these functions and was not freed.
+    #[doc(hidden)]
+    pub unsafe fn c_free(&self, block: *mut u8) {
+        if block.is_null() {
+            return;
+        }
+        // SAFETY: `c_malloc` wrote the size before the block, with which its layout was a legal one.
+        unsafe {
+            let block = block.sub(HEAD);
+            if let Some(layout) = Self::c_layout(block.cast::<usize>().read()) {
+                self.dealloc(block, layout);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::c_free`].
+    #[doc(hidden)]
+    pub unsafe fn c_realloc(&self, block: *mut u8, size: usize) -> *mut u8 {
+        let new = self.c_malloc(size);
+        if !new.is_null() && !block.is_null() {
+            // SAFETY: two different blocks; the old one is ours and has its size before it.
+            unsafe {
+                let before = block.sub(HEAD).cast::<usize>().read();
+                ptr::copy_nonoverlapping(block, new, before.min(size));
+                self.c_free(block);
+            }
+        }
+        new
+    }
+
+    /// # Safety
+    /// `out` can be written.
+    #[doc(hidden)]
+    pub unsafe fn c_posix_memalign(&self, out: *mut *mut u8, align: usize, size: usize) -> i32 {
+        // Numbers of WASI, which the C library of this target has.
+        const INVALID: i32 = 28;
+        const NO_MEMORY: i32 = 48;
+        if !align.is_power_of_two() {
+            return INVALID;
+        }
+        // As many bytes as a block of its class has, from the head on, because such a block is what it is freed as.
+        let found = size.checked_add(HEAD).and_then(class).and_then(|(_, bytes)| {
+            let whole = Layout::from_size_align(bytes.checked_add(align)?, UNIT).ok()?;
+            // SAFETY: the size is not zero, because of the head.
+            let block = unsafe { self.alloc(whole) };
+            let start = (block.addr().checked_add(HEAD)?).checked_next_multiple_of(align.max(UNIT))?;
+            (!block.is_null()).then(|| block.with_addr(start))
+        });
+        let Some(block) = found else { return NO_MEMORY };
+        // SAFETY: the head is in front of the block, and the caller has room for its address.
+        unsafe {
+            block.sub(HEAD).cast::<usize>().write(size);
+            out.write(block);
+        }
+        0
     }
 }

@@ -4,11 +4,10 @@ use std::{cell::OnceCell, collections::BTreeSet};
 
 use serde::de::DeserializeOwned;
 
-#[cfg(target_family = "wasm")]
-use crate::host::View as _;
 use crate::{
-    Config, Finding,
-    host::{Fault, ItemAccess, ItemBrief, ItemDetail, Phase, RunSource, fault},
+    Config, Details, Finding, IndexLists, TextLists, Texts,
+    columns::Column,
+    host::{Fault, ItemAccess, ItemBrief, Phase, RunSource, View, fault},
 };
 
 /// Items per page.
@@ -103,30 +102,88 @@ impl<'a> Run<'a> {
         .flatten()
     }
 
+    /// A column from position `first` on, in as many calls as it takes.
+    fn column<C: Column>(&self, first: u32, page: impl Fn(&RunSource<'a>, u32, u32) -> C) -> C {
+        let (mut all, len) = (C::default(), self.len());
+        loop {
+            let offset = first.saturating_add(u32::try_from(all.entries()).unwrap_or(u32::MAX));
+            if offset >= len {
+                return all;
+            }
+            let page = page(self.view, offset, len - offset);
+            if page.entries() == 0 {
+                return all;
+            }
+            all.add(page);
+        }
+    }
+
     /// Phases of the items from position `first` on, in index order. One byte per item: the cheapest way to look at
     /// all of them.
     #[must_use]
     pub fn phases_from(&self, first: u32) -> Vec<Phase> {
-        let (mut all, len) = (Vec::new(), self.len());
-        loop {
-            let offset = first.saturating_add(count(&all));
-            let page = self.view.phases(offset, len.saturating_sub(offset));
-            if page.is_empty() {
-                return all;
-            }
-            if all.is_empty() {
-                all = page;
-            } else {
-                all.extend(page);
-            }
-        }
+        self.column(first, View::phases)
     }
 
-    /// The items from position `first` on with all that is mostly asked of them, in index order: a page of them is
-    /// one call of the host, where [`item`](Self::item) needs several per item.
-    pub fn details_from(&self, first: u32) -> impl Iterator<Item = ItemDetail> + use<'a> {
-        let view = self.view;
-        pages(move |offset| view.details(first.saturating_add(offset), PAGE))
+    /// Ids of the items from position `first` on.
+    #[must_use]
+    pub fn ids_from(&self, first: u32) -> Texts {
+        self.column(first, View::ids)
+    }
+
+    /// How often each was tried, of the items from position `first` on.
+    #[must_use]
+    pub fn attempts_from(&self, first: u32) -> Vec<u32> {
+        self.column(first, View::attempts)
+    }
+
+    /// Exact states, an open vocabulary, of the items from position `first` on.
+    #[must_use]
+    pub fn states_from(&self, first: u32) -> Texts {
+        self.column(first, View::states)
+    }
+
+    /// Names of the executors of the items from position `first` on.
+    #[must_use]
+    pub fn executors_from(&self, first: u32) -> Texts {
+        self.column(first, View::executors)
+    }
+
+    /// Positions of what each depends on, needs included, of the items from position `first` on.
+    #[must_use]
+    pub fn depends_on_from(&self, first: u32) -> IndexLists {
+        self.column(first, View::depends_on)
+    }
+
+    /// Verdicts of self-verify, where it ran, of the items from position `first` on.
+    #[must_use]
+    pub fn verify_passed_from(&self, first: u32) -> Vec<Option<bool>> {
+        self.column(first, View::verify_passed)
+    }
+
+    /// Paths of the outputs, ascending, of the items from position `first` on.
+    #[must_use]
+    pub fn output_keys_from(&self, first: u32) -> TextLists {
+        self.column(first, View::output_keys)
+    }
+
+    /// One input of each as JSON text, where it has it, of the items from position `first` on.
+    #[must_use]
+    pub fn inputs_json_from(&self, key: &str, first: u32) -> TextLists {
+        self.column(first, |view, offset, limit| view.inputs_json(key, offset, limit))
+    }
+
+    /// A further fact of each, where it has it, of the items from position `first` on.
+    #[must_use]
+    pub fn item_attrs_from(&self, key: &str, first: u32) -> TextLists {
+        self.column(first, |view, offset, limit| view.item_attrs(key, offset, limit))
+    }
+
+    /// The items from position `first` on with all that is mostly asked of them. Takes memory for all of them, and a few
+    /// calls of the host together, where [`item`](Self::item) needs several per item.
+    #[must_use]
+    pub fn details_from(&self, first: u32) -> Details {
+        Details::read(self, first)
     }
 
     /// What changed since the previous step, in index order. Holds everything that ended, and may hold items that only
@@ -161,7 +218,7 @@ impl<'a> Run<'a> {
 
     /// [`find`](Self::find) for every id, in their order.
     #[must_use]
-    pub fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
+    pub fn find_all(&self, ids: &Texts) -> Vec<Option<u32>> {
         self.view.find_all(ids)
     }
 
@@ -267,19 +324,21 @@ impl Item<'_> {
 
     /// Paths of its outputs, ascending.
     #[must_use]
-    pub fn output_keys(&self) -> Vec<String> {
-        let mut keys = self.access.output_keys();
-        // Hosts give them in order; one that does not must not change what is decided.
-        if !keys.is_sorted() {
-            keys.sort_unstable();
+    pub fn output_keys(&self) -> Texts {
+        let keys = self.view.output_keys(self.index, 1).into_texts();
+        if keys.is_sorted() {
+            return keys;
         }
-        keys
+        // Hosts give them in order; one that does not must not change what is decided.
+        let mut sorted: Vec<&str> = keys.iter().collect();
+        sorted.sort_unstable();
+        sorted.into_iter().collect()
     }
 
     /// Whether it has this output.
     #[must_use]
     pub fn has_output(&self, path: &str) -> bool {
-        self.access.output_keys().iter().any(|key| key == path)
+        self.view.output_keys(self.index, 1).of(0).any(|key| key == path)
     }
 
     /// Whether it left a patch; a host that does not say is taken to have one.
@@ -350,16 +409,7 @@ impl Item<'_> {
     }
 }
 
-impl ItemDetail {
-    /// How it ended, in words for people, like [`Item::ending`].
-    #[must_use]
-    pub fn ending(&self) -> String {
-        let why = self.failure_message.as_deref().or(self.failure_reason.as_deref());
-        ending(self.state.clone(), why, || self.verify_passed)
-    }
-}
-
-fn ending(state: String, why: Option<&str>, verify_passed: impl Fn() -> Option<bool>) -> String {
+pub(crate) fn ending(state: String, why: Option<&str>, verify_passed: impl Fn() -> Option<bool>) -> String {
     match why {
         Some(why) => format!("{state} ({})", clip(why)),
         None if state == "done" && verify_passed() == Some(false) => {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use crate::{
-    Item,
+    Item, Texts,
     host::{Fault, fault},
     json,
 };
@@ -20,13 +20,30 @@ fn set(pairs: &mut Pairs, key: &str, value: Rc<str>) {
     }
 }
 
-/// Which product of an item is handed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Select {
+/// What an item gets of others.
+#[derive(Debug, Clone)]
+pub(crate) enum Need {
     /// The captured diff.
-    Patch,
+    Patch { key: String, source: String },
     /// A file below `outputs/`.
-    Output(Rc<str>),
+    Output { key: String, source: String, path: String },
+    /// The same file of many items: every key belongs to the source of its number.
+    Outputs { keys: Texts, sources: Texts, path: String },
+}
+
+impl Need {
+    /// Key, source and path of each hand-off; no path is the diff.
+    fn each(&self) -> Box<dyn Iterator<Item = (&str, &str, Option<&str>)> + '_> {
+        match self {
+            Self::Patch { key, source } => Box::new(std::iter::once((&**key, &**source, None))),
+            Self::Output { key, source, path } => {
+                Box::new(std::iter::once((&**key, &**source, Some(&**path))))
+            }
+            Self::Outputs { keys, sources, path } => {
+                Box::new(keys.iter().zip(sources.iter()).map(|(key, source)| (key, source, Some(&**path))))
+            }
+        }
+    }
 }
 
 /// How to make items: a part of a plan item that a user writes into a pattern's configuration.
@@ -51,15 +68,15 @@ impl SpawnTemplate {
 }
 
 /// One item to add.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ItemSpec {
     pub(crate) id: String,
     pub(crate) executor: Rc<str>,
     /// JSON text by key.
     pub(crate) inputs: Pairs,
     pub(crate) depends_on: Vec<String>,
-    /// Key, source and what of it. Of those with the same key the last one counts.
-    pub(crate) needs: Vec<(String, String, Select)>,
+    /// Of those with the same key the last one counts.
+    pub(crate) needs: Vec<Need>,
     pub(crate) locks: Vec<Rc<str>>,
     /// Optional members by their name in a plan, JSON text.
     pub(crate) attrs: Pairs,
@@ -138,14 +155,16 @@ impl ItemSpec {
                 ("needs", Value::Object(needs)) => {
                     for (key, need) in needs {
                         let from = need["from"].as_str().ok_or_else(|| bad("needs"))?;
-                        let select = match (need["select"]["kind"].as_str(), need["select"]["path"].as_str())
-                        {
-                            (Some("patch"), _) => Select::Patch,
-                            (Some("output"), Some(path)) => Select::Output(path.into()),
+                        let path = match (need["select"]["kind"].as_str(), need["select"]["path"].as_str()) {
+                            (Some("patch"), _) => None,
+                            (Some("output"), Some(path)) => Some(path.to_owned()),
                             _ => return Err(bad("a need selects what this SDK does not know")),
                         };
-                        if let Some(from) = edge(from) {
-                            copy.needs.push((key, from, select));
+                        if let Some(source) = edge(from) {
+                            copy.needs.push(match path {
+                                None => Need::Patch { key, source },
+                                Some(path) => Need::Output { key, source, path },
+                            });
                         }
                     }
                 }
@@ -213,24 +232,30 @@ impl ItemSpec {
     /// Gets the patch of an item as `inputs/<key>` and waits for it.
     #[must_use]
     pub fn need_patch(mut self, key: &str, source: &str) -> Self {
-        self.needs.push((key.to_owned(), source.to_owned(), Select::Patch));
+        self.needs.push(Need::Patch { key: key.to_owned(), source: source.to_owned() });
         self
     }
 
     /// Gets an output of an item as `inputs/<key>` and waits for it.
     #[must_use]
     pub fn need_output(mut self, key: &str, source: &str, path: &str) -> Self {
-        self.needs.push((key.to_owned(), source.to_owned(), Select::Output(path.into())));
+        let (key, source, path) = (key.to_owned(), source.to_owned(), path.to_owned());
+        self.needs.push(Need::Output { key, source, path });
         self
     }
 
-    /// [`need_output`](Self::need_output) for many items that have the same output: pairs of key and source. For an item
-    /// that puts the products of thousands together.
+    /// [`need_output`](Self::need_output) for many items that have the same output: every key belongs to the source of
+    /// its number. For an item that puts the products of thousands together.
+    ///
+    /// # Panics
+    /// When there are more keys than sources or the other way round.
     #[must_use]
-    pub fn need_outputs(mut self, path: &str, needs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let path: Rc<str> = path.into();
-        let select = || Select::Output(Rc::clone(&path));
-        self.needs.extend(needs.into_iter().map(|(key, source)| (key, source, select())));
+    pub fn need_outputs(mut self, path: &str, keys: Texts, sources: Texts) -> Self {
+        assert!(keys.len() == sources.len(), "every key of a need belongs to a source");
+        if keys.is_empty() {
+            return self;
+        }
+        self.needs.push(Need::Outputs { keys, sources, path: path.to_owned() });
         self
     }
 
@@ -273,11 +298,15 @@ impl ItemSpec {
             self.locks.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
         );
         if !self.needs.is_empty() {
-            let needs = self.needs.iter().map(|(key, from, select)| (key.clone(), need(from, select)));
+            let needs = self.each_need().map(|(key, from, path)| (key.to_owned(), need(from, path)));
             item.insert("needs".into(), needs.collect::<Map<_, _>>().into());
         }
         item.extend(json(&self.attrs));
         item
+    }
+
+    fn each_need(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+        self.needs.iter().flat_map(Need::each)
     }
 
     /// The item whose place it takes.
@@ -287,12 +316,25 @@ impl ItemSpec {
     }
 }
 
+/// Two are equal when they become the same item, however their needs were added.
+impl PartialEq for ItemSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.executor == other.executor
+            && self.inputs == other.inputs
+            && self.depends_on == other.depends_on
+            && self.each_need().eq(other.each_need())
+            && self.locks == other.locks
+            && self.attrs == other.attrs
+            && self.supersedes == other.supersedes
+    }
+}
+
+impl Eq for ItemSpec {}
+
 /// A need as in a plan.
-fn need(from: &str, select: &Select) -> Value {
-    let (kind, path) = match select {
-        Select::Patch => ("patch", None),
-        Select::Output(path) => ("output", Some(&**path)),
-    };
+fn need(from: &str, path: Option<&str>) -> Value {
+    let kind = if path.is_some() { "output" } else { "patch" };
     let kind = [("kind".to_owned(), Value::from(kind))].into_iter();
     let select: Map<_, _> = kind.chain(path.map(|path| ("path".to_owned(), path.into()))).collect();
     Value::Object(

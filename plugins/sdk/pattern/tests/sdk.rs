@@ -1,8 +1,8 @@
 //! The SDK through its public boundary, and the conformance suite on patterns that break its rules.
 
 use pangolin_pattern_sdk::{
-    Config, Decisions, Fault, Finding, ItemSpec, Pattern, Phase, Run, SpawnTemplate, copy_id, fix_id,
-    generation, id_problem,
+    Config, Decisions, Fault, Finding, ItemBrief, ItemDetail, ItemSpec, Pattern, Phase, Run, SpawnTemplate,
+    copy_id, fix_id, generation, id_problem,
     mock::{MockRun, Outcome, RunEnd, Serving, check},
 };
 use proptest::prelude::*;
@@ -285,6 +285,11 @@ fn the_end_is_near() {
     }
 }
 
+fn brief(detail: &ItemDetail<'_>) -> ItemBrief {
+    let (id, phase) = (detail.id().to_owned(), detail.phase());
+    ItemBrief { index: detail.index(), id, phase, attempts: detail.attempts() }
+}
+
 /// Says what the bulk calls and the handles of single items tell differently.
 struct Bulk;
 
@@ -293,31 +298,42 @@ impl Pattern for Bulk {
         let briefs: Vec<_> = run.items().collect();
         for first in 0..=run.len() {
             let phases: Vec<Phase> = briefs[first as usize..].iter().map(|brief| brief.phase).collect();
-            let details: Vec<_> = run.details_from(first).collect();
-            let listed: Vec<_> = details.iter().map(|detail| detail.brief.clone()).collect();
+            let details = run.details_from(first);
+            let listed: Vec<_> = details.iter().map(|detail| brief(&detail)).collect();
             if run.phases_from(first) != phases || listed != briefs[first as usize..] {
                 out.explain("from", &first.to_string());
             }
-            for detail in details {
-                let item = run.expect(detail.brief.index)?;
-                let is_same = detail.state == item.state()
-                    && detail.brief.phase == item.phase()
-                    && detail.depends_on == item.depends_on()
-                    && detail.verify_passed == item.verify_passed()
-                    && detail.output_keys == item.output_keys()
-                    && detail.failure_reason == item.attr("failure-reason")
-                    && detail.failure_message == item.attr("failure-message")
+            if details.at(first).map(|detail| brief(&detail)).as_ref() != briefs.get(first as usize)
+                || first.checked_sub(1).is_some_and(|before| details.at(before).is_some())
+            {
+                out.explain("at", &first.to_string());
+            }
+            let (executors, inputs) = (run.executors_from(first), run.inputs_json_from("note", first));
+            let patches = run.item_attrs_from("has-patch", first);
+            for (place, detail) in details.iter().enumerate() {
+                let item = run.expect(detail.index())?;
+                let is_same = detail.state() == item.state()
+                    && detail.phase() == item.phase()
+                    && detail.depends_on() == item.depends_on()
+                    && detail.verify_passed() == item.verify_passed()
+                    && detail.output_keys().eq(item.output_keys().iter())
+                    && detail.outputs() == item.output_keys().len()
+                    && detail.failure_reason() == item.attr("failure-reason").as_deref()
+                    && detail.failure_message() == item.attr("failure-message").as_deref()
                     && detail.has_output("x") == item.has_output("x")
-                    && detail.ending() == item.ending();
+                    && detail.ending() == item.ending()
+                    && executors.get(place) == Some(item.executor().as_str())
+                    && inputs.first(place) == item.input_json("note").as_deref()
+                    && patches.first(place) == item.attr("has-patch").as_deref();
                 if !is_same {
-                    out.explain(&detail.brief.id, "differs");
+                    out.explain(detail.id(), "differs");
                 }
             }
         }
-        let mut ids: Vec<String> = briefs.iter().rev().map(|brief| brief.id.clone()).collect();
-        ids.insert(1, "nobody".into());
+        let mut ids: Vec<&str> = briefs.iter().rev().map(|brief| brief.id.as_str()).collect();
+        ids.insert(1, "nobody");
         let one_by_one: Vec<Option<u32>> = ids.iter().map(|id| run.find(id)).collect();
-        if run.find_all(&ids) != one_by_one {
+        if run.find_all(&ids.into_iter().collect()) != one_by_one {
             out.explain("find-all", "differs");
         }
         out.explain("seen", &format!("{} items", briefs.len()));
@@ -327,7 +343,11 @@ impl Pattern for Bulk {
 
 #[test]
 fn bulk_calls_tell_what_single_ones_do() {
-    let mut run = MockRun::of_items(["a", "b", "c", "d", "e"].map(|id| json!({ "id": id })));
+    let mut run = MockRun::of_items(["a", "b", "c", "d", "e"].map(|id| match id {
+        "b" => json!({ "id": id, "executor": "other", "inputs": { "note": "für b" } }),
+        "e" => json!({ "id": id, "depends_on": ["a", "c"], "inputs": { "note": null } }),
+        _ => json!({ "id": id }),
+    }));
     run.end_item("a", &Outcome::green().outputs(["x", "y"]));
     run.end_item("b", &Outcome::red());
     run.end_item("c", &Outcome::failed("no room"));
@@ -349,7 +369,8 @@ fn needs_of_many_outputs_are_needs_one_by_one() {
     let pairs = [("b", "two"), ("a", "one"), ("c", "three"), ("a", "other")];
     let spec = || ItemSpec::new("sum", "dispatch").need_patch("b", "before").need_output("z", "late", "file");
     let single = pairs.iter().fold(spec(), |spec, (key, source)| spec.need_output(key, source, "result"));
-    let many = spec().need_outputs("result", pairs.map(|(key, source)| (key.to_owned(), source.to_owned())));
+    let (keys, sources) = pairs.into_iter().unzip();
+    let many = spec().need_outputs("result", keys, sources);
     assert_eq!(many, single);
     assert_eq!(
         many.to_plan_item()["needs"]["b"],

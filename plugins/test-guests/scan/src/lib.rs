@@ -15,10 +15,10 @@ impl Pattern for Scan {
             seen = phases.len();
             done = phases.iter().filter(|phase| **phase == Phase::Succeeded).count();
         } else {
-            for item in run.details_from(0) {
+            for item in run.details_from(0).iter() {
                 seen += 1;
-                done += usize::from(item.brief.phase == Phase::Succeeded);
-                outputs += item.output_keys.len();
+                done += usize::from(item.phase() == Phase::Succeeded);
+                outputs += item.outputs();
             }
         }
         out.explain("", &format!("{seen} items, {done} done, {outputs} outputs"));
@@ -26,8 +26,6 @@ impl Pattern for Scan {
     }
 }
 
-#[cfg(target_family = "wasm")]
-#[global_allocator]
-static MEMORY: pangolin_pattern_sdk::CallMemory = pangolin_pattern_sdk::CallMemory::new();
+pangolin_pattern_sdk::call_memory!();
 
 pangolin_pattern_sdk::export_pattern!(Scan);

@@ -60,6 +60,10 @@ impl State {
             Self::Failed | Self::Skipped | Self::Cancelled | Self::Denied => Phase::Unsuccessful,
         }
     }
+
+    fn attempts(self) -> u32 {
+        u32::from(!matches!(self, Self::Pending | Self::Ready | Self::Skipped))
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -5,16 +5,19 @@ use std::cell::Cell;
 use serde_json::Value;
 
 use super::{MockItem, MockRun, Serving, State};
-use crate::host::{ItemAccess, ItemBrief, ItemDetail, Phase, View};
+use crate::{
+    IndexLists, TextLists, Texts,
+    host::{ItemAccess, ItemBrief, Phase, View},
+};
 
 /// Most briefs per page, as the contract says.
 const PAGE_MAX: u32 = 1_024;
 
-/// Most phases per page, as the contract says.
-const PHASES_MAX: u32 = 1 << 16;
+/// Most items per page of a column, as the contract says.
+const COLUMN_MAX: u32 = 1 << 16;
 
-/// Bytes after which a page of details ends, as the contract says.
-const DETAIL_BYTES: usize = 1 << 20;
+/// Bytes with which a page of a column is full, as the contract says.
+const COLUMN_BYTES: usize = 1 << 20;
 
 pub(super) struct Served<'a> {
     run: &'a MockRun,
@@ -49,22 +52,45 @@ impl<'a> Served<'a> {
 
     fn brief(&self, index: u32) -> ItemBrief {
         let item = &self.run.items[index as usize];
-        let attempts = u32::from(!matches!(item.state, State::Pending | State::Ready | State::Skipped));
-        ItemBrief { index, id: item.id.clone(), phase: item.state.phase(), attempts }
+        ItemBrief { index, id: item.id.clone(), phase: item.state.phase(), attempts: item.state.attempts() }
     }
 
-    /// What the handle would answer.
-    fn detail(&self, index: u32) -> ItemDetail {
-        let handle = Handle { served: self, item: &self.run.items[index as usize] };
-        ItemDetail {
-            brief: self.brief(index),
-            state: handle.shown_state(),
-            depends_on: handle.item.depends_on.clone(),
-            verify_passed: handle.item.verify,
-            output_keys: handle.item.outputs.clone(),
-            failure_reason: handle.shown_attr("failure-reason"),
-            failure_message: handle.shown_attr("failure-message"),
+    /// What the handles of a page of a column answer.
+    fn column<T>(&self, offset: u32, limit: u32, of: impl Fn(&Handle<'_>) -> T) -> Vec<T> {
+        let mut column = Vec::new();
+        self.fill(offset, limit, |handle| {
+            column.push(of(handle));
+            0
+        });
+        column
+    }
+
+    /// Shows `add` the items of a page, as long as the bytes that it says the page has so far leave room.
+    fn fill(&self, offset: u32, limit: u32, mut add: impl FnMut(&Handle<'_>) -> usize) {
+        let page = self.page_of(offset, limit, COLUMN_MAX, self.run.items.len());
+        for item in &self.run.items[page] {
+            if add(&Handle { served: self, item }) >= COLUMN_BYTES {
+                break;
+            }
         }
+    }
+
+    fn texts(&self, offset: u32, limit: u32, of: impl Fn(&Handle<'_>) -> String) -> Texts {
+        let mut texts = Texts::default();
+        self.fill(offset, limit, |handle| {
+            texts.push(&of(handle));
+            texts.bytes() + 4 * texts.len()
+        });
+        texts
+    }
+
+    fn text_lists(&self, offset: u32, limit: u32, add: impl Fn(&mut TextLists, &Handle<'_>)) -> TextLists {
+        let mut lists = TextLists::default();
+        self.fill(offset, limit, |handle| {
+            add(&mut lists, handle);
+            lists.texts().bytes() + 4 * (lists.texts().len() + lists.len())
+        });
+        lists
     }
 }
 
@@ -115,22 +141,50 @@ impl View for Served<'_> {
     }
 
     fn phases(&self, offset: u32, limit: u32) -> Vec<Phase> {
-        let range = self.page_of(offset, limit, PHASES_MAX, self.run.items.len());
-        self.run.items[range].iter().map(|item| item.state.phase()).collect()
+        self.column(offset, limit, |handle| handle.item.state.phase())
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "positions of a test's items")]
-    fn details(&self, offset: u32, limit: u32) -> Vec<ItemDetail> {
+    fn ids(&self, offset: u32, limit: u32) -> Texts {
+        self.texts(offset, limit, |handle| handle.item.id.clone())
+    }
+
+    fn attempts(&self, offset: u32, limit: u32) -> Vec<u32> {
+        self.column(offset, limit, |handle| handle.item.state.attempts())
+    }
+
+    fn states(&self, offset: u32, limit: u32) -> Texts {
+        self.texts(offset, limit, |handle| handle.shown_state())
+    }
+
+    fn executors(&self, offset: u32, limit: u32) -> Texts {
+        self.texts(offset, limit, |handle| handle.shown_executor())
+    }
+
+    fn depends_on(&self, offset: u32, limit: u32) -> IndexLists {
+        let mut lists = IndexLists::default();
         let mut bytes = 0;
-        self.page(offset, limit, self.run.items.len())
-            .map(|index| self.detail(index as u32))
-            .take_while(|detail| {
-                let is_first = bytes == 0;
-                bytes +=
-                    detail.brief.id.len() + detail.output_keys.iter().map(String::len).sum::<usize>() + 64;
-                is_first || bytes <= DETAIL_BYTES
-            })
-            .collect()
+        self.fill(offset, limit, |handle| {
+            lists.push(&handle.item.depends_on);
+            bytes += 4 * (1 + handle.item.depends_on.len());
+            bytes
+        });
+        lists
+    }
+
+    fn verify_passed(&self, offset: u32, limit: u32) -> Vec<Option<bool>> {
+        self.column(offset, limit, |handle| handle.item.verify)
+    }
+
+    fn output_keys(&self, offset: u32, limit: u32) -> TextLists {
+        self.text_lists(offset, limit, |lists, handle| lists.push(&handle.item.outputs))
+    }
+
+    fn inputs_json(&self, key: &str, offset: u32, limit: u32) -> TextLists {
+        self.text_lists(offset, limit, |lists, handle| lists.push(handle.shown_input(key)))
+    }
+
+    fn item_attrs(&self, key: &str, offset: u32, limit: u32) -> TextLists {
+        self.text_lists(offset, limit, |lists, handle| lists.push(handle.shown_attr(key)))
     }
 
     fn find(&self, id: &str) -> Option<u32> {
@@ -138,7 +192,7 @@ impl View for Served<'_> {
         self.run.index.get(id).copied()
     }
 
-    fn find_all(&self, ids: &[String]) -> Vec<Option<u32>> {
+    fn find_all(&self, ids: &Texts) -> Vec<Option<u32>> {
         self.called();
         ids.iter().map(|id| self.run.index.get(id).copied()).collect()
     }
@@ -171,6 +225,14 @@ impl Handle<'_> {
         if is_strange { "of-a-later-version" } else { self.item.state.name() }.to_owned()
     }
 
+    fn shown_executor(&self) -> String {
+        self.item.spec["executor"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn shown_input(&self, key: &str) -> Option<String> {
+        self.item.spec["inputs"].get(key).map(Value::to_string)
+    }
+
     fn shown_attr(&self, key: &str) -> Option<String> {
         if self.served.serving.strange && key == "failure-reason" {
             return Some("of-a-later-version".into());
@@ -192,7 +254,7 @@ impl ItemAccess for Handle<'_> {
 
     fn executor(&self) -> String {
         self.served.called();
-        self.item.spec["executor"].as_str().unwrap_or_default().to_owned()
+        self.shown_executor()
     }
 
     fn depends_on(&self) -> Vec<u32> {
@@ -212,7 +274,7 @@ impl ItemAccess for Handle<'_> {
 
     fn input_json(&self, key: &str) -> Option<String> {
         self.served.called();
-        self.item.spec["inputs"].get(key).map(Value::to_string)
+        self.shown_input(key)
     }
 
     fn spec_json(&self) -> String {
