@@ -56,6 +56,15 @@ impl Place {
         self.finish(command, None)
     }
 
+    /// Runs to the end while the test does something else.
+    #[cfg(feature = "aws")]
+    pub(crate) async fn run_async(&self, args: &[&str], env: Vec<(&'static str, String)>) -> Output {
+        let mut command = self.command(args);
+        command.envs(env);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await.unwrap();
+        self.read(output)
+    }
+
     pub(crate) fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Output {
         self.finish(self.command(args), Some(stdin))
     }
@@ -69,7 +78,10 @@ impl Place {
         if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
             pipe.write_all(bytes).unwrap();
         }
-        let output = child.wait_with_output().unwrap();
+        self.read(child.wait_with_output().unwrap())
+    }
+
+    fn read(&self, output: std::process::Output) -> Output {
         Output {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

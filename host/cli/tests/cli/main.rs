@@ -12,4 +12,6 @@ mod plugin_checks;
 mod plugin_edges;
 mod plugin_https;
 mod plugins;
+#[cfg(feature = "aws")]
+mod remote;
 mod replay;
