@@ -25,6 +25,7 @@ use std::{
 };
 
 use blake3::{Hash, Hasher};
+use nix::fcntl::OFlag;
 use pangolin_core::ids::Digest;
 use wasmtime::{Engine, component::Component};
 
@@ -95,7 +96,9 @@ impl CacheKey {
         let bad = |what: &str| Failure::Integrity {
             problem: format!("plugin cache key {} {what}; remove it and it is made anew", path.display()),
         };
-        let file = fs::File::open(path).map_err(problem)?;
+        let Some(file) = open_regular(path).map_err(problem)? else {
+            return Err(bad("is not a regular file"));
+        };
         if file.metadata().map_err(problem)?.permissions().mode() & 0o077 != 0 {
             return Err(bad("is accessible for others"));
         }
@@ -343,8 +346,15 @@ struct Stored {
     code: CodeMemory,
 }
 
+/// Opens a file that somebody may have replaced; `None` for what is none. Opening a pipe would wait for a writer.
+fn open_regular(path: &Path) -> io::Result<Option<fs::File>> {
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
 fn read(path: &Path) -> io::Result<Stored> {
-    let mut file = fs::File::open(path)?;
+    let mut file = open_regular(path)?.ok_or_else(|| io::Error::other("it is not a regular file"))?;
     let size = file.metadata()?.len();
     if size > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("file has {size} bytes, more than {FILE_BYTES_MAX}")));

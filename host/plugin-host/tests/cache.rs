@@ -109,4 +109,21 @@ fn the_key_is_made_once_and_only_taken_when_private() {
     fs::write(&path, b"short").unwrap();
     let error = CacheKey::load_or_create(&path).unwrap_err().to_string();
     assert!(error.contains("32 bytes") && error.contains("key"), "{error}");
+    // A pipe would be waited for until somebody writes.
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+    let error = CacheKey::load_or_create(&path).unwrap_err();
+    assert!(error.code() == "integrity" && error.to_string().contains("not a regular file"), "{error}");
+}
+
+#[test]
+fn a_pipe_in_place_of_a_cache_file_is_replaced_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(load(dir.path(), 1), LoadedFrom::Compiled);
+    let path = file(dir.path());
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+    assert_eq!(load(dir.path(), 1), LoadedFrom::Rebuilt);
+    assert!(fs::metadata(&path).unwrap().is_file());
+    assert_eq!(load(dir.path(), 1), LoadedFrom::Cache);
 }
