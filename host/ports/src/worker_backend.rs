@@ -176,6 +176,14 @@ pub trait WorkerBackend: Send + Sync {
     /// A dispatch never ensured is [`WorkerExit::Lost`].
     async fn wait(&self, dispatch: &DispatchId) -> Result<WorkerExit, BackendError>;
 
+    /// Whether the worker certainly runs at this moment, nobody asked it to stop, and it is within its limits: then there is
+    /// nothing to do but to ask again later. `false` says nothing. Cheap when many are asked about at once; as provided
+    /// nobody knows.
+    async fn runs(&self, dispatch: &DispatchId) -> Result<bool, BackendError> {
+        let _ = dispatch;
+        Ok(false)
+    }
+
     /// Asks once, without waiting for the end: `None` means that the worker still runs, or may. Repeatable, by any
     /// caller; once an exit was answered, later answers are the same, but that a lost worker of another machine may turn
     /// out to have ended after all. A dispatch never ensured is [`WorkerExit::Lost`].

@@ -26,6 +26,7 @@ use crate::{
     config::{ConfigError, FargateConfig},
     definition::{Definitions, Wanted},
     error::io as io_failed,
+    glance::{Glances, Seen},
     keys::Keys,
     objects::Objects,
     records::{
@@ -57,6 +58,10 @@ pub struct FargateBackend {
     result_dirs: Mutex<HashMap<DispatchId, PathBuf>>,
     /// Start documents that this host has seen deleted.
     begun: Mutex<HashSet<DispatchId>>,
+    /// Looks at all dispatches at once.
+    glances: Glances,
+    /// Until when a worker keeps its limits by itself, where this host knows it.
+    overdue: Mutex<HashMap<DispatchId, i64>>,
     /// One caller at a time for each dispatch.
     locks: Mutex<HashMap<DispatchId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -109,6 +114,8 @@ impl FargateBackend {
             config,
             result_dirs: Mutex::default(),
             begun: Mutex::default(),
+            glances: Glances::default(),
+            overdue: Mutex::default(),
             locks: Mutex::default(),
         })
     }
@@ -373,6 +380,7 @@ impl FargateBackend {
             return self.judge(dispatch, exit).await.map(Some);
         };
         if task.last_status() != Some("STOPPED") {
+            held(&self.overdue).insert(dispatch.clone(), self.overdue_at(&memo, &record));
             self.tidy(dispatch, false).await?;
             self.stop_overdue(dispatch, &memo, &record, stop.is_some()).await?;
             return Ok(None);
@@ -389,6 +397,19 @@ impl FargateBackend {
             return Ok(None);
         }
         self.judge(dispatch, ended(&task, stop.map(|stop| stop.reason), container)).await.map(Some)
+    }
+
+    async fn glance(&self) -> Result<Arc<Seen>, BackendError> {
+        self.glances
+            .share(|| async {
+                let (records, starts) = (self.keys.all(), self.keys.starts());
+                // Tasks first: one that ends meanwhile has its completion in the listing.
+                let running = self.tasks.running().await?;
+                let mut keys: HashSet<String> = self.objects.list(&records).await?.into_iter().collect();
+                keys.extend(self.objects.list(&starts).await?);
+                Ok(Seen { keys, running })
+            })
+            .await
     }
 
     /// When a worker has certainly passed its own time limit, in milliseconds since the epoch.
@@ -598,6 +619,26 @@ impl WorkerBackend for FargateBackend {
         self.look(dispatch).await
     }
 
+    async fn runs(&self, dispatch: &DispatchId) -> Result<bool, BackendError> {
+        let seen = self.glance().await?;
+        let has = |name: &str| seen.keys.contains(&self.keys.record(dispatch, name));
+        let Some(made) = seen.running.get(&self.keys.started_by(dispatch)) else { return Ok(false) };
+        let is_over = [COMPLETION, VERDICT, STOP].into_iter().any(has);
+        if is_over || ![MEMO, TASK].into_iter().all(has) {
+            return Ok(false);
+        }
+        // Without its memo nobody knows its limits: after the shortest time for which there are any, one look finds them.
+        let shortest = self.config.start_ms.saturating_add(OVERDUE_SLACK_MS);
+        let overdue = held(&self.overdue).get(dispatch).copied();
+        if now_ms() >= overdue.unwrap_or_else(|| made.saturating_add(millis(shortest))) {
+            return Ok(false);
+        }
+        if has(CLAIM) && seen.keys.contains(&self.keys.start(dispatch)) {
+            self.tidy(dispatch, true).await?;
+        }
+        Ok(true)
+    }
+
     /// `grace` is bounded by the stop timeout of the task, which was made of the grace in its limits: Fargate knows no
     /// other, and none above 120 seconds.
     async fn cancel(&self, dispatch: &DispatchId, _grace: Duration) -> Result<(), BackendError> {
@@ -626,6 +667,7 @@ impl WorkerBackend for FargateBackend {
         }
         held(&self.result_dirs).remove(dispatch);
         held(&self.begun).remove(dispatch);
+        held(&self.overdue).remove(dispatch);
         held(&self.locks).remove(dispatch);
         Ok(())
     }

@@ -31,6 +31,11 @@ impl Keys {
         format!("{}{name}", self.of(dispatch))
     }
 
+    /// Before the start documents of all dispatches.
+    pub(crate) fn starts(&self) -> String {
+        format!("{}starts/", self.prefix)
+    }
+
     /// The start document. Not beside the records: a rule of the bucket deletes everything here after a day.
     pub(crate) fn start(&self, dispatch: &DispatchId) -> String {
         format!("{}starts/{dispatch}.json", self.prefix)

@@ -32,6 +32,7 @@ mod backend;
 mod config;
 mod definition;
 mod error;
+mod glance;
 mod keys;
 mod objects;
 mod records;

@@ -1,5 +1,7 @@
 //! What ECS is asked.
 
+use std::collections::HashMap;
+
 use aws_sdk_ecs::{
     Client,
     operation::run_task::RunTaskError,
@@ -136,6 +138,36 @@ impl Tasks {
         let sent = self.client.describe_tasks().cluster(&self.config.cluster).tasks(arn).send().await;
         let answer = sent.map_err(|error| failed(format!("looking at task {arn}"), CallError::new(error)))?;
         Ok(answer.tasks.unwrap_or_default().into_iter().next())
+    }
+
+    /// When each task that is to run was made (milliseconds since the epoch), by its `startedBy`. Of the whole cluster, a hundred
+    /// per request.
+    pub(crate) async fn running(&self) -> Result<HashMap<String, i64>, BackendError> {
+        let mut found = HashMap::new();
+        let mut token = None;
+        loop {
+            let request = self.client.list_tasks().cluster(&self.config.cluster);
+            let request = request.desired_status(DesiredStatus::Running).set_next_token(token);
+            let page = request
+                .send()
+                .await
+                .map_err(|error| failed("listing running tasks", CallError::new(error)))?;
+            if !page.task_arns().is_empty() {
+                let request = self.client.describe_tasks().cluster(&self.config.cluster);
+                let sent = request.set_tasks(page.task_arns.clone()).send().await;
+                let answer =
+                    sent.map_err(|error| failed("looking at running tasks", CallError::new(error)))?;
+                found.extend(answer.tasks().iter().filter_map(|task| {
+                    let made = task.created_at()?.to_millis().ok()?;
+                    (task.last_status() != Some("STOPPED"))
+                        .then(|| Some((task.started_by()?.to_owned(), made)))?
+                }));
+            }
+            token = page.next_token().map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// Asks for the end of a task. One that is gone is fine.

@@ -207,6 +207,12 @@ impl DispatchExecutor {
     async fn run(&self, job: &Job) -> Result<Option<AttemptEnd>, AttemptError> {
         let turn = held(&self.turns).entry(job.dispatch.clone()).or_default().clone();
         let _one = turn.lock().await;
+        if self.parts.patience == Patience::OneLook
+            && !self.is_cancelled(&job.dispatch)
+            && self.runs(&job.dispatch).await?
+        {
+            return Ok(None);
+        }
         let manifest: DispatchManifest = self.document(job.manifest).await?;
         let envelope: Envelope = self.document(manifest.envelope).await?;
         let backend = self
@@ -255,6 +261,27 @@ impl DispatchExecutor {
             now: self.parts.clock.now_ms(),
         };
         Ok(Some(self.collect(ended).await))
+    }
+
+    /// Each backend once, whatever executors share it.
+    fn backends(&self) -> Vec<Arc<dyn WorkerBackend>> {
+        let mut found: Vec<Arc<dyn WorkerBackend>> = Vec::new();
+        for backend in self.parts.backends.values() {
+            if !found.iter().any(|other| Arc::ptr_eq(other, backend)) {
+                found.push(backend.clone());
+            }
+        }
+        found
+    }
+
+    /// Whether some backend says so, before anything is read about the dispatch.
+    async fn runs(&self, dispatch: &DispatchId) -> Result<bool, AttemptError> {
+        for backend in self.backends() {
+            if backend.runs(dispatch).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Lays the dispatch out and makes sure that it was started. `None`: it was cancelled before.
@@ -378,12 +405,22 @@ impl Executor for DispatchExecutor {
     fn stop(&self, dispatch: &DispatchId) {
         held(&self.cancelled).insert(dispatch.clone());
         let home = held(&self.homes).get(dispatch).cloned();
-        let Some(Home { backend, grace, .. }) = home else { return };
+        let places = match (home, self.parts.patience) {
+            (Some(home), _) => vec![(home.backend, home.grace)],
+            // It may run without that this process ever looked closer.
+            (None, Patience::OneLook) => {
+                self.backends().into_iter().map(|backend| (backend, Duration::ZERO)).collect()
+            }
+            // Whoever starts it now looks for that.
+            (None, Patience::UntilTheEnd) => return,
+        };
         let (dispatch, busy) = (dispatch.clone(), self.busy.begin());
         tokio::spawn(async move {
             let _busy = busy;
-            if let Err(error) = backend.cancel(&dispatch, grace).await {
-                tracing::warn!(%dispatch, error = %causes(&error), "cannot stop the worker; its time limit still holds");
+            for (backend, grace) in places {
+                if let Err(error) = backend.cancel(&dispatch, grace).await {
+                    tracing::warn!(%dispatch, error = %causes(&error), "cannot stop the worker; its time limit still holds");
+                }
             }
         });
     }

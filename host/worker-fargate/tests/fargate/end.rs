@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use pangolin_aws::Aws;
+use pangolin_aws::{Aws, faults::On};
 use pangolin_envelope::result::Ending;
 use pangolin_ports::{
     worker_backend::{Limits, WorkerBackend, WorkerExit, WorkerSpec},
@@ -427,5 +427,45 @@ async fn an_image_without_a_worker_is_found_out() {
     match ended(&backend, &spec).await {
         WorkerExit::Lost { detail } => assert!(detail.contains("is the image a worker?"), "{detail}"),
         other => panic!("expected Lost, got {other:?}"),
+    }
+}
+
+/// Thirty that run cost a handful of requests, and nobody is said to run who has ended, was stopped or never was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_seen_at_one_glance() {
+    let world = World::new().await;
+    let backend = world.open();
+    let specs: Vec<_> = (0..6).map(|number| world.gated(&format!("many-{number}"), 0)).collect();
+    for spec in &specs {
+        assert!(!backend.runs(&spec.dispatch).await.unwrap(), "it was not started");
+        backend.ensure(spec).await.unwrap();
+    }
+    for spec in &specs {
+        until_started(spec).await;
+    }
+    // Another host, which has never seen any of them.
+    let other = world.open();
+    let before = world.script.count(&On::any());
+    let asked: Vec<_> = (0..30)
+        .map(|number| {
+            let (other, dispatch) = (other.clone(), specs[number % specs.len()].dispatch.clone());
+            tokio::spawn(async move { other.runs(&dispatch).await.unwrap() })
+        })
+        .collect();
+    for asked in asked {
+        assert!(asked.await.unwrap(), "all run");
+    }
+    let requests = world.script.count(&On::any()) - before;
+    // Four for each glance, two glances unless callers come late, and the start document of each that has begun.
+    assert!(requests <= 30, "{requests} requests for 30 questions");
+    let [stopped, ends, ..] = &specs[..] else { panic!("six") };
+    other.cancel(&stopped.dispatch, Duration::from_secs(1)).await.unwrap();
+    assert!(!other.runs(&stopped.dispatch).await.unwrap(), "somebody asked it to stop");
+    open_gate(ends);
+    assert_eq!(ended(&other, ends).await, WorkerExit::Exited { code: 0 });
+    assert!(!other.runs(&ends.dispatch).await.unwrap(), "it has ended");
+    for spec in &specs {
+        open_gate(spec);
+        ended(&other, spec).await;
     }
 }
