@@ -68,7 +68,7 @@ pub(crate) fn freeze(wit: &Path, name: &str) -> Result<(), String> {
     let folders = folders(wit)?;
     let folder = folders
         .iter()
-        .find(|folder| folder.name() == name)
+        .find(|folder| folder.name() == name.replace(':', "-"))
         .ok_or_else(|| format!("{name} is no folder of {}", wit.display()))?;
     let mut released = read_frozen(wit)?;
     for (file, digest) in digests(folder)? {

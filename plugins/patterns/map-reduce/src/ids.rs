@@ -33,7 +33,13 @@ static PLAIN: [bool; 256] = {
 /// `~` and two upper-case hexadecimal digits. Different keys have different ids, because this can be undone. When that is
 /// longer than an id may be, it is cut after at most 80 bytes and `~i` and the position follow; `~i` is in no other id.
 pub(crate) fn map_id(key: &str, position: usize) -> String {
-    if is_as_it_is(key) { [MAP, key].concat() } else { written_differently(key, position) }
+    if !is_as_it_is(key) {
+        return written_differently(key, position);
+    }
+    let mut id = String::with_capacity(MAP.len() + key.len());
+    id.push_str(MAP);
+    id.push_str(key);
+    id
 }
 
 /// The ids of the maps of all these outputs.

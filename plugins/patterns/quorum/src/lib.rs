@@ -6,8 +6,6 @@ mod ids;
 mod planner;
 mod vote;
 
-use std::collections::BTreeSet;
-
 use pangolin_pattern_sdk::{Decisions, Fault, Pattern, Run, bad_config};
 
 /// The pattern.
@@ -20,11 +18,13 @@ impl Pattern for Quorum {
 
     fn step(run: &Run<'_>, out: &Decisions<'_>) -> Result<(), Fault> {
         // The subjects that what ended belongs to: the item itself, or whom a reviewer looked at.
-        let mut concerned = BTreeSet::new();
+        let mut concerned: Vec<u32> = Vec::new();
         for brief in run.ended() {
-            concerned.insert(brief.index);
-            if let Some(subject) = ids::reviewed(&brief.id).and_then(|subject| run.find(subject)) {
-                concerned.insert(subject);
+            let subject = ids::reviewed(&brief.id).and_then(|subject| run.find(subject));
+            for index in std::iter::once(brief.index).chain(subject) {
+                if let Err(place) = concerned.binary_search(&index) {
+                    concerned.insert(place, index);
+                }
             }
         }
         let mut findings = Vec::new();

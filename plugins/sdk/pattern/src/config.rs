@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     SpawnTemplate,
@@ -69,7 +69,8 @@ const TEMPLATE_ATTRS: [(&str, Kind); 8] = [
 /// An object whose members are taken one by one. A member that is wrong is noted and counts as absent, so that one
 /// reading shows every finding; what nobody took at the end is unknown, and noted.
 pub struct Config<'f> {
-    fields: Map<String, Value>,
+    /// Ascending. A list, because taking things out of a map is a lot of code.
+    fields: Vec<(String, Value)>,
     pointer: String,
     known: Vec<String>,
     findings: &'f mut Vec<Finding>,
@@ -84,14 +85,14 @@ impl<'f> Config<'f> {
         read: impl FnOnce(&mut Config<'_>) -> T,
     ) -> T {
         let fields = match json::parse(json) {
-            Ok(Value::Object(fields)) => fields,
+            Ok(Value::Object(fields)) => fields.into_iter().collect(),
             _ => {
                 let found = Finding::new(&*pointer, "must be an object", "see docs/plugins/patterns.md");
                 findings.push(found);
                 // Every member would be missing; one finding says it all.
                 let mut ignored = Vec::new();
                 return read(&mut Config {
-                    fields: Map::new(),
+                    fields: Vec::new(),
                     pointer,
                     known: Vec::new(),
                     findings: &mut ignored,
@@ -119,7 +120,12 @@ impl<'f> Config<'f> {
     /// Takes a member as it is.
     pub fn value(&mut self, key: &str) -> Option<Value> {
         self.known.push(key.to_owned());
-        self.fields.remove(key)
+        self.take(key)
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        let place = self.fields.iter().position(|field| field.0 == key)?;
+        Some(self.fields.remove(place).1)
     }
 
     fn required(&mut self, key: &str, hint: &str) -> Option<Value> {
@@ -215,14 +221,18 @@ impl<'f> Config<'f> {
         let value = self
             .required(key, &format!("add \"{key}\": {{ \"executor\": \"dispatch\", \"inputs\": {{}} }}"))?;
         let pointer = self.pointer(key);
-        template(value, pointer, self.findings, also)
+        let (mut also, mut more) = (Some(also), None);
+        let template = template(value, pointer, self.findings, &mut |config| {
+            more = also.take().map(|also| also(config));
+        })?;
+        Some((template, more?))
     }
 
     /// Takes a template that may be absent. The outer `None` is a template that is there and wrong.
     pub fn optional_template(&mut self, key: &str) -> Option<Option<SpawnTemplate>> {
         let Some(value) = self.value(key) else { return Some(None) };
         let pointer = self.pointer(key);
-        Some(Some(template(value, pointer, self.findings, |_| ())?.0))
+        Some(Some(template(value, pointer, self.findings, &mut |_| ())?))
     }
 
     /// Takes a list of templates that must be there.
@@ -236,8 +246,8 @@ impl<'f> Config<'f> {
         let mut all_read = true;
         for (position, value) in values.into_iter().enumerate() {
             let pointer = format!("{}/{position}", self.pointer(key));
-            match template(value, pointer, self.findings, |_| ()) {
-                Some((template, ())) => templates.push(template),
+            match template(value, pointer, self.findings, &mut |_| ()) {
+                Some(template) => templates.push(template),
                 None => all_read = false,
             }
         }
@@ -245,7 +255,7 @@ impl<'f> Config<'f> {
     }
 
     fn finish(self) {
-        for key in self.fields.keys() {
+        for (key, _) in &self.fields {
             let hint = closest(key, self.known.iter().map(String::as_str))
                 .unwrap_or_else(|| format!("known are {}", self.known.join(", ")));
             let finding = Finding::new(self.pointer(key), format!("member {key:?} is not known"), hint);
@@ -254,18 +264,20 @@ impl<'f> Config<'f> {
     }
 }
 
-fn template<T>(
+/// `also` is called once, when there is an object.
+fn template(
     value: Value,
     pointer: String,
     findings: &mut Vec<Finding>,
-    also: impl FnOnce(&mut Config<'_>) -> T,
-) -> Option<(SpawnTemplate, T)> {
+    also: &mut dyn FnMut(&mut Config<'_>),
+) -> Option<SpawnTemplate> {
     let Value::Object(fields) = value else {
         let hint = "a template is { \"executor\": \"dispatch\", \"inputs\": {} }";
         findings.push(Finding::new(pointer, "must be an object", hint));
         return None;
     };
     let before = findings.len();
+    let fields = fields.into_iter().collect();
     let mut config = Config { fields, pointer, known: Vec::new(), findings };
     let executor = config.text("executor", "usually \"executor\": \"dispatch\"");
     let inputs = match config.required("inputs", "add \"inputs\": {}") {
@@ -290,7 +302,7 @@ fn template<T>(
         }
     }
     for edge in ["needs", "depends_on", "id"] {
-        if config.fields.remove(edge).is_some() {
+        if config.take(edge).is_some() {
             config.problem(
                 edge,
                 "a template has no such member",
@@ -298,7 +310,7 @@ fn template<T>(
             );
         }
     }
-    let more = also(&mut config);
+    also(&mut config);
     config.finish();
     if findings.len() > before {
         return None;
@@ -306,7 +318,7 @@ fn template<T>(
     let inputs =
         inputs?.iter().map(|(key, value)| (key.as_str().into(), json::write(value).into())).collect();
     let locks = locks?.into_iter().map(Into::into).collect();
-    Some((SpawnTemplate { executor: executor?.into(), inputs, locks, attrs }, more))
+    Some(SpawnTemplate { executor: executor?.into(), inputs, locks, attrs })
 }
 
 impl Config<'_> {
@@ -346,9 +358,9 @@ fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<Strin
     (close.0 <= 2 && close.0 < close.1.len()).then(|| format!("did you mean {:?}?", close.1))
 }
 
-/// Edit distance, upper and lower case the same.
+/// Edit distance, upper and lower case of the letters that members have the same.
 fn distance(one: &str, two: &str) -> usize {
-    let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let lower = |text: &str| text.chars().map(|letter| letter.to_ascii_lowercase()).collect::<Vec<_>>();
     let (one, two) = (lower(one), lower(two));
     let mut row: Vec<usize> = (0..=two.len()).collect();
     for (line, from) in one.iter().enumerate() {

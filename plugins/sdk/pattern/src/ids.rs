@@ -12,7 +12,7 @@ pub fn id_problem(text: &str) -> Option<String> {
     if text.len() > ID_BYTES_MAX {
         return Some(format!("an id of {} bytes is too long, the limit is {ID_BYTES_MAX}", text.len()));
     }
-    if text.contains("..") {
+    if text.as_bytes().windows(2).any(|pair| pair == b"..") {
         return Some("an id must not contain \"..\"".into());
     }
     let is_legal = |(at, found): (usize, char)| {
