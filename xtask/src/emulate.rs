@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the program says when everything runs.
-pub(crate) const UP: &str = "the stack is up";
+pub(crate) const UP: &str = "the emulators are up";
 
 const PROGRAM: &str = "pangolin-emulate";
 const ENVIRONMENT: &str = "stack.env";
@@ -63,10 +63,23 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Binaries> {
     Ok(Binaries { worker: built.pangolin.with_file_name("pangolin-worker"), ..built })
 }
 
-/// The command that deploys the project in `dir` and keeps the stack running.
-pub(crate) fn command(binaries: &Binaries, dir: &Path) -> Command {
-    let mut command = process::command(binaries.pangolin.with_file_name(PROGRAM), [dir]);
-    command.arg(dir.join(ENVIRONMENT));
+/// What is emulated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only S3, with the buckets that the project's configuration names.
+    S3,
+    /// A stack, into which the project is deployed.
+    Stack,
+}
+
+/// The command that emulates for the project in `dir` until it is stopped.
+pub(crate) fn command(binaries: &Binaries, kind: Kind, dir: &Path) -> Command {
+    let kind = match kind {
+        Kind::S3 => "s3",
+        Kind::Stack => "stack",
+    };
+    let mut command = process::command(binaries.pangolin.with_file_name(PROGRAM), [kind]);
+    command.arg(dir).arg(dir.join(ENVIRONMENT));
     command
 }
 
@@ -115,7 +128,7 @@ pub(crate) fn up(workspace: &Workspace, project: Option<&Path>) -> Result<()> {
         None => example::copy(workspace, EXAMPLE, &place.dir.join("project"))?,
     };
     let log = File::create(&place.log).with_context(|| format!("cannot create {}", place.log.display()))?;
-    let mut command = command(&binaries, &project);
+    let mut command = command(&binaries, Kind::Stack, &project);
     command.stdout(log.try_clone()?).stderr(log).process_group(0);
     eprintln!("xtask: {} &   (log: {})", process::describe(&command), place.log.display());
     let mut child = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
@@ -153,7 +166,11 @@ pub(crate) fn down(workspace: &Workspace) -> Result<()> {
     };
     process::run(&mut process::command("kill", ["-TERM", &pid.to_string()]))?;
     if !process::wait_until(LIMIT, || place.running().is_none()) {
-        bail!("the stack still runs {} s after SIGTERM (pid {pid}); see {}", LIMIT.as_secs(), place.log.display());
+        bail!(
+            "the stack still runs {} s after SIGTERM (pid {pid}); see {}",
+            LIMIT.as_secs(),
+            place.log.display()
+        );
     }
     fs::remove_dir_all(&place.dir).with_context(|| format!("cannot remove {}", place.dir.display()))
 }

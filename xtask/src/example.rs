@@ -22,7 +22,7 @@ use crate::{
     example::{
         record::Record,
         scratch::{Scratch, file_name, list},
-        script::{Run, Script, Step, UntilStep},
+        script::{Emulated, Run, Script, Step, UntilStep},
     },
     process,
     workspace::Workspace,
@@ -89,20 +89,23 @@ pub(crate) fn run(workspace: &Workspace, name: &str, options: &Options) -> Resul
         docker::require_engine()?;
     }
     let script = Script::read(&source)?;
-    if script.stack && options.workers == Workers::Docker {
-        bail!("{name} has its workers in a stack of emulators, where they are processes; leave --docker away");
+    if script.emulated == Emulated::Stack && options.workers == Workers::Docker {
+        bail!(
+            "{name} has its workers in a stack of emulators, where they are processes; leave --docker away"
+        );
     }
-    let binaries = match (options.built, script.stack) {
+    let binaries = match (options.built, script.emulated) {
         (true, _) => binaries::built(workspace)?,
-        (false, true) => emulate::build(workspace)?,
-        (false, false) => binaries::build(workspace)?,
+        (false, Emulated::Nothing) => binaries::build(workspace)?,
+        (false, _) => emulate::build(workspace)?,
     };
     let scratch = Scratch::create(workspace, &source, name, options.workers, options.into.as_deref())?;
     introduce(&scratch.dir);
     let mut example = Example { binaries: &binaries, scratch: &scratch, script: &script, env: Vec::new() };
-    match script.stack {
-        true => example.run_in_stack()?,
-        false => example.run_here()?,
+    match script.emulated {
+        Emulated::Nothing => example.run_here()?,
+        Emulated::S3 => example.run_beside_s3()?,
+        Emulated::Stack => example.run_in_stack()?,
     }
     if options.keep_drawings {
         for drawing in script.runs.iter().filter(|run| run.draw).map(Run::drawing) {
@@ -164,15 +167,28 @@ impl Example<'_> {
 
     /// Against a stack of emulators, which needs neither `init` nor a daemon.
     fn run_in_stack(&mut self) -> Result<()> {
-        let dir = &self.scratch.dir;
-        let mut stack = Daemon::start("emulate", &dir.join("logs"), &emulate::command(self.binaries, dir))?;
-        stack.wait_said(RUN_LIMIT, emulate::UP)?;
-        self.env = emulate::environment(dir)?;
+        let stack = self.emulate(emulate::Kind::Stack)?;
         for step in &self.script.prepare {
             self.step("", step, &mut || Ok(()))?;
         }
         self.register()?;
         self.runs(stack)
+    }
+
+    /// With a daemon of this machine that keeps its things in S3.
+    fn run_beside_s3(&mut self) -> Result<()> {
+        let s3 = self.emulate(emulate::Kind::S3)?;
+        self.run_here()?;
+        s3.stop()
+    }
+
+    fn emulate(&mut self, kind: emulate::Kind) -> Result<Daemon> {
+        let dir = &self.scratch.dir;
+        let command = emulate::command(self.binaries, kind, dir);
+        let mut emulators = Daemon::start("emulate", &dir.join("logs"), &command)?;
+        emulators.wait_said(RUN_LIMIT, emulate::UP)?;
+        self.env = emulate::environment(dir)?;
+        Ok(emulators)
     }
 
     fn run_here(&self) -> Result<()> {

@@ -109,15 +109,16 @@ async fn follow(deployment: &Deployment, run: &RunId, first: RunView, mut show: 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut resized = signal(SignalKind::window_change())?;
     let mut view = Box::new(first);
-    let mut cost = Duration::ZERO;
     let mut looked = Instant::now();
+    // Kept while the clock on the screen moves: where changes cannot be seen, waiting for one is a pause to be waited out.
+    let mut change = Box::pin(rested_change(deployment, looked + REST));
     loop {
         show.update(&view)?;
         if view.summary.finished_at.is_some() {
             return Ok(End::Terminal(view));
         }
         let look = tokio::select! {
-            changed = rested_change(deployment, looked + REST.max(cost * REST_FACTOR)) => changed.map(|()| true)?,
+            changed = &mut change => changed.map(|()| true)?,
             () = tokio::time::sleep(TICK) => false,
             _ = resized.recv() => false,
             _ = interrupt.recv() => return Ok(End::Stopped(view, Exit::Interrupted)),
@@ -126,7 +127,8 @@ async fn follow(deployment: &Deployment, run: &RunId, first: RunView, mut show: 
         if look {
             looked = Instant::now();
             view = Box::new(deployment.run_view(run).await?);
-            cost = looked.elapsed();
+            let cost = looked.elapsed();
+            change = Box::pin(rested_change(deployment, looked + REST.max(cost * REST_FACTOR)));
         }
     }
 }

@@ -10,14 +10,27 @@ use serde_json::Value;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Script {
-    /// Whether it runs in a stack of AWS emulators instead of a daemon of this machine.
+    /// What stands for AWS around it.
     #[serde(default)]
-    pub(super) stack: bool,
+    pub(super) emulated: Emulated,
     /// After `init`, before anything is registered.
     #[serde(default)]
     pub(super) prepare: Vec<Step>,
     /// In this order, each submitted when the one before has ended.
     pub(super) runs: Vec<Run>,
+}
+
+/// What an example needs of AWS.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Emulated {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// S3, for a daemon of this machine.
+    S3,
+    /// A whole stack instead of a daemon.
+    Stack,
 }
 
 /// One run.
@@ -98,7 +111,7 @@ impl Script {
             serde_json::from_value(json(&path)?).with_context(|| format!("{} is wrong", path.display()))?
         } else {
             let edits = items_with_locks(&json(&dir.join("plan.json"))?);
-            Self { stack: false, prepare: Vec::new(), runs: vec![Run::of_plan(edits)] }
+            Self { emulated: Emulated::Nothing, prepare: Vec::new(), runs: vec![Run::of_plan(edits)] }
         };
         if script.runs.is_empty() {
             bail!("{} names no run", path.display());

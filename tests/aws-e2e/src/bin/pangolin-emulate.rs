@@ -1,11 +1,19 @@
-//! `pangolin-emulate <project> <environment file>`: deploys a project into a stack of emulators and keeps it running until
-//! SIGTERM or Ctrl-C. The file gets what a user's shell needs, as `export` lines. Started by `cargo xtask emulate up`.
+//! `pangolin-emulate stack|s3 <project> <environment file>`: emulators for a project, until SIGTERM or Ctrl-C. `stack` deploys
+//! the project into a whole stack; `s3` has the buckets that its `[s3]` and `[anchor]` name. The file gets what a user's
+//! shell needs, as `export` lines. Started by `cargo xtask emulate up` and by examples.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use pangolin_aws_e2e::{EmulatedStack, Options};
+use pangolin_runtime::config::Config;
+use pangolin_s3_fake::S3Fake;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What stands for a minute of the schedule.
@@ -14,39 +22,79 @@ const MINUTE: Duration = Duration::from_secs(2);
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [project, file] = args.as_slice() else {
-        eprintln!("usage: pangolin-emulate <directory with pangolin.toml> <file for the environment>");
+    let [kind, project, file] = args.as_slice() else {
+        eprintln!("usage: pangolin-emulate stack|s3 <directory with pangolin.toml> <file for the environment>");
         return ExitCode::from(2);
     };
-    let exe = std::env::current_exe().expect("the path of this program");
-    let programs = exe.parent().expect("a directory");
-    let mut ended = signal(SignalKind::terminate()).expect("a signal handler");
-    let Some(stack) = EmulatedStack::deploy(programs, project, Options::default()).await else {
-        return ExitCode::FAILURE;
+    let ended = match kind.to_str() {
+        Some("stack") => stack(project, file).await,
+        Some("s3") => s3(project, file).await,
+        _ => Err(format!("do not know {}; there are stack and s3", kind.display())),
     };
-    let mut text = String::new();
-    for (name, value) in stack.environment() {
-        let _ = writeln!(text, "export {name}='{value}'");
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("pangolin-emulate: {problem}");
+            ExitCode::FAILURE
+        }
     }
-    if let Err(error) = std::fs::write(file, text) {
-        eprintln!("cannot write {}: {error}", file.display());
-        return ExitCode::FAILURE;
-    }
-    println!("the stack is up; load {} into your shell", file.display());
+}
+
+async fn stack(project: &Path, file: &Path) -> Result<(), String> {
+    let exe = std::env::current_exe().map_err(|error| error.to_string())?;
+    let programs = exe.parent().ok_or("this program has no directory")?;
+    let Some(stack) = EmulatedStack::deploy(programs, project, Options::default()).await else {
+        return Err("an emulator is missing".to_owned());
+    };
+    announce(&stack.environment(), file)?;
+    let mut stop = std::pin::pin!(stopped());
     loop {
         tokio::select! {
             () = tokio::time::sleep(MINUTE) => {}
-            _ = ended.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            stopped = &mut stop => break stopped?,
         }
-        if let Err(error) = stack.lambda.tick_clock().await {
-            eprintln!("the schedule cannot start a look: {error}");
-        }
+        stack.lambda.tick_clock().await.map_err(|error| format!("the schedule cannot start a look: {error}"))?;
     }
     let violations = stack.lambda.violations();
     if violations.is_empty() {
-        return ExitCode::SUCCESS;
+        return Ok(());
     }
-    eprintln!("functions broke the rules of Lambda: {}", violations.join("; "));
-    ExitCode::FAILURE
+    Err(format!("functions broke the rules of Lambda: {}", violations.join("; ")))
+}
+
+async fn s3(project: &Path, file: &Path) -> Result<(), String> {
+    let config = Config::find(project).map_err(|error| error.to_string())?;
+    let s3 = S3Fake::start().await.map_err(|error| error.to_string())?;
+    if let Some(bucket) = config.s3.and_then(|s3| s3.bucket) {
+        s3.create_bucket(&bucket);
+    }
+    if let Some(anchor) = config.anchor {
+        s3.create_locked_bucket(&anchor.bucket);
+    }
+    let environment = [
+        ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+    ];
+    announce(&environment, file)?;
+    stopped().await
+}
+
+fn announce(environment: &[(&str, String)], file: &Path) -> Result<(), String> {
+    let mut text = String::new();
+    for (name, value) in environment {
+        let _ = writeln!(text, "export {name}='{value}'");
+    }
+    std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    println!("the emulators are up; load {} into your shell", file.display());
+    Ok(())
+}
+
+async fn stopped() -> Result<(), String> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        _ = terminated.recv() => Ok(()),
+        ended = tokio::signal::ctrl_c() => ended.map_err(|error| error.to_string()),
+    }
 }
