@@ -158,10 +158,6 @@ impl AdapterComponent {
         &self,
         task: &AdapterTask,
     ) -> Result<(LaunchPlan, CallRecord), PluginError> {
-        self.prepared(task).await.map_err(|error| error.of(&task.adapter))
-    }
-
-    async fn prepared(&self, task: &AdapterTask) -> Result<(LaunchPlan, CallRecord), PluginError> {
         let task = Arc::new(task.clone());
         let draft = PlanDraft::new(Arc::clone(&task), self.digest, &self.limits);
         let mut call = self.call()?;
@@ -219,7 +215,7 @@ impl AdapterComponent {
     ) -> (AdapterReport, Option<CallRecord>) {
         let failed = |fault: PluginError| {
             let record = fault.call.as_deref().cloned();
-            (ReportDraft::new(&self.limits).finish_failed(fault.of(&task.adapter)), record)
+            (ReportDraft::new(&self.limits).finish_failed(fault), record)
         };
         let mut call = match self.call() {
             Ok(call) => call,
@@ -250,7 +246,7 @@ impl AdapterComponent {
             None => (draft.finish(), Some(call.record())),
             Some(fault) => {
                 let record = fault.call.as_deref().cloned();
-                (draft.finish_failed(fault.of(&task.adapter)), record)
+                (draft.finish_failed(fault), record)
             }
         }
     }

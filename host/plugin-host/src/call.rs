@@ -162,7 +162,7 @@ impl Call {
 
     pub(crate) fn fail(&mut self, failure: Failure) -> PluginError {
         let record = self.record();
-        PluginError { call: Some(Box::new(record)), ..PluginError::new(self.plugin, failure) }
+        PluginError { plugin: self.plugin, failure, call: Some(Box::new(record)) }
     }
 
     fn deadline(&self) -> Failure {

@@ -10,11 +10,11 @@ use thiserror::Error;
 use crate::call::CallRecord;
 
 /// A failure of one plugin.
+///
+/// People know plugins by their ids, which are not known here: whoever knows one says it and shows `failure` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("plugin {}: {failure}", shown(.id.as_deref(), .plugin))]
+#[error("plugin {}: {failure}", short(.plugin))]
 pub struct PluginError {
-    /// Its id, where the caller knows it: people know plugins by their ids.
-    pub id: Option<String>,
     /// The component.
     pub plugin: Digest,
     /// What happened.
@@ -24,21 +24,15 @@ pub struct PluginError {
     pub call: Option<Box<CallRecord>>,
 }
 
-fn shown(id: Option<&str>, digest: &Digest) -> String {
-    id.map_or_else(|| format!("sha256:{}", &digest.hex()[..12]), |id| format!("{id:?}"))
+fn short(digest: &Digest) -> String {
+    format!("sha256:{}", &digest.hex()[..12])
 }
 
 impl PluginError {
     /// A failure outside of a call.
     #[must_use]
     pub const fn new(plugin: Digest, failure: Failure) -> Self {
-        Self { id: None, plugin, failure, call: None }
-    }
-
-    /// The same about the plugin of this id. An empty one is none.
-    #[must_use]
-    pub fn of(self, id: &str) -> Self {
-        Self { id: (!id.is_empty()).then(|| id.to_owned()), ..self }
+        Self { plugin, failure, call: None }
     }
 
     /// The kebab-case name of the failure.

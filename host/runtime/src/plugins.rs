@@ -226,7 +226,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, PluginsError> {
     match tokio::task::spawn_blocking(load).await {
         Ok(loaded) => {
-            loaded.map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error.of(id)) })
+            loaded.map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error) })
         }
         Err(error) => Err(PluginsError::Host(Box::new(Failure::HostError { problem: error.to_string() }))),
     }

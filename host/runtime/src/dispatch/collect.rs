@@ -167,9 +167,11 @@ impl DispatchExecutor {
             input_json: ended.envelope.worker_input.to_string(),
             ..pangolin_plugin_host::AdapterTask::default()
         };
-        let report = adapter.read_transcript(&task, &stdout, &stderr, exit).await;
+        let mut report = adapter.read_transcript(&task, &stdout, &stderr, exit).await;
+        clean_names(&mut report, &ended.secrets);
         if let Some(fault) = &report.fault {
-            tracing::warn!(%fault, "the adapter failed while it read the transcript; the transcript is kept");
+            let (adapter, fault) = (&pinned.name, &fault.failure);
+            tracing::warn!(adapter, %fault, "the adapter failed while it read the transcript; the transcript is kept");
         }
         evidence.usage = Some(report.usage().unwrap_or_else(missing));
         Ok(Some(report))
@@ -474,6 +476,14 @@ fn agent_end(result: &WorkerResult) -> String {
     }
 }
 
+/// Takes secrets out of everything that counts as a name: it is the agent's text too, and it goes into the ledger.
+fn clean_names(report: &mut AdapterReport, secrets: &[String]) {
+    let clean = |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), secrets)).into_owned();
+    report.session_id = report.session_id.as_deref().map(clean);
+    report.models = report.models.iter().map(|model| clean(model)).collect();
+    report.counters = report.counters.iter().map(|(key, value)| (clean(key), *value)).collect();
+}
+
 fn agent_json(report: &AdapterReport, secrets: &[String]) -> serde_json::Value {
     let clean = |text: &str| String::from_utf8_lossy(&redact(text.as_bytes().to_vec(), secrets)).into_owned();
     json!({
@@ -485,7 +495,7 @@ fn agent_json(report: &AdapterReport, secrets: &[String]) -> serde_json::Value {
         "outcome": {"code": report.outcome.code.as_str(), "message": clean(&report.outcome.message)},
         "denials": report.denials.iter().map(|denial| clean(&denial.subject)).collect::<Vec<_>>(),
         "claim": clean(&report.claim),
-        "adapter_fault": report.fault.as_ref().map(ToString::to_string),
+        "adapter_fault": report.fault.as_ref().map(|fault| clean(&fault.failure.to_string())),
     })
 }
 
@@ -540,7 +550,34 @@ fn is_plain_relative(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pangolin_plugin_host::Outcome;
+
     use super::*;
+
+    #[test]
+    fn a_secret_is_no_name_of_a_model_a_session_or_a_counter() {
+        let mut report = AdapterReport {
+            session_id: Some("s-hunter2".to_owned()),
+            models: vec!["hunter2".to_owned(), "model-1".to_owned()],
+            counters: [("hunter2".to_owned(), 1), ("input".to_owned(), 2)].into(),
+            cost_microusd: None,
+            quality: UsageQuality::Exact,
+            outcome: Outcome { code: OutcomeCode::Completed, message: String::new() },
+            denials: Vec::new(),
+            events: Vec::new(),
+            events_truncated: false,
+            claim: "hunter2".to_owned(),
+            question: None,
+            fault: None,
+        };
+        clean_names(&mut report, &["hunter2".to_owned()]);
+        let usage = serde_json::to_string(&report.usage()).unwrap();
+        let agent = agent_json(&report, &["hunter2".to_owned()]).to_string();
+        for sealed in [usage, agent] {
+            assert!(!sealed.contains("hunter2") && sealed.contains("model-1"), "{sealed}");
+            assert!(sealed.contains("<redacted:secret>") && sealed.contains("\"input\":2"), "{sealed}");
+        }
+    }
 
     #[test]
     fn secrets_are_taken_out_longest_first() {

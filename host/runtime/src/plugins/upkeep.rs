@@ -212,7 +212,7 @@ impl Plugins {
         let from = self
             .host
             .rebuild(profile, &plugin.bytes)
-            .map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error.of(id)) })?;
+            .map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error) })?;
         Ok(match from {
             LoadedFrom::Cache => "cached",
             LoadedFrom::Compiled => "compiled",
