@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_cloudformation::types::ChangeSetType;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::{config::timeout::TimeoutConfig, primitives::ByteStream};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_aws::{Aws, CallError, Service};
 use pangolin_core::ids::Digest;
@@ -397,7 +397,11 @@ impl Deployer {
     async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) -> Result<(), DeployError> {
         let checksum = STANDARD.encode(Digest::of(&bytes).as_bytes());
         let request = self.s3.put_object().bucket(bucket).key(key).checksum_sha256(checksum);
-        let sent = request.body(ByteStream::from(bytes)).send().await;
+        // The ordinary limit is for an answer to begin, counted from the start of the request: archives take longer on a
+        // slow line.
+        let patient = TimeoutConfig::builder().disable_read_timeout().build();
+        let config = aws_sdk_s3::config::Config::builder().timeout_config(patient);
+        let sent = request.body(ByteStream::from(bytes)).customize().config_override(config).send().await;
         sent.map(drop)
             .map_err(CallError::new)
             .map_err(DeployError::call(format!("writing s3://{bucket}/{key}")))

@@ -167,9 +167,15 @@ impl fmt::Display for Plan {
             count(Action::Modify),
             count(Action::Remove),
         )?;
-        let replaced = count(Action::Replace) + count(Action::MayReplace);
+        let (replaced, perhaps) = (count(Action::Replace), count(Action::MayReplace));
         if replaced > 0 {
             writeln!(f, "!!! {replaced} WOULD BE REPLACED: a new resource takes the place of the old one")?;
+        }
+        if perhaps > 0 {
+            writeln!(
+                f,
+                "!!! {perhaps} MAY BE REPLACED: it depends on values that are known when it is done"
+            )?;
         }
         for change in &self.changes {
             writeln!(f, "  {change}")?;
@@ -217,15 +223,18 @@ mod tests {
         let text = plan(&[
             (Action::Add, "Tick", &[]),
             (Action::Replace, "Anchor", &["BucketName"]),
+            (Action::MayReplace, "Data", &["BucketEncryption"]),
             (Action::Remove, "Vpc", &[]),
         ])
         .to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "stack demo (exists): 1 to add, 0 to modify, 1 to remove");
         assert_eq!(lines[1], "!!! 1 WOULD BE REPLACED: a new resource takes the place of the old one");
-        assert_eq!(lines[2], "  - remove Vpc (AWS::S3::Bucket)");
-        assert_eq!(lines[3], "  ! REPLACE Anchor (AWS::S3::Bucket): BucketName");
-        assert_eq!(lines[4], "  + add Tick (AWS::S3::Bucket)");
-        assert!(lines[5].starts_with("!!! holds data, so this plan is not carried out: ! REPLACE Anchor"));
+        assert_eq!(lines[2], "!!! 1 MAY BE REPLACED: it depends on values that are known when it is done");
+        assert_eq!(lines[3], "  - remove Vpc (AWS::S3::Bucket)");
+        assert_eq!(lines[4], "  ! REPLACE Anchor (AWS::S3::Bucket): BucketName");
+        assert_eq!(lines[5], "  ! MAY REPLACE Data (AWS::S3::Bucket): BucketEncryption");
+        assert_eq!(lines[6], "  + add Tick (AWS::S3::Bucket)");
+        assert!(lines[7].starts_with("!!! holds data, so this plan is not carried out: ! REPLACE Anchor"));
     }
 }

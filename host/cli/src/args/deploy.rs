@@ -6,8 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "What the stack is like is section [deploy] of pangolin.toml, or --set. Region and credentials come from the flags or
-from the usual places of AWS (AWS_REGION, AWS_PROFILE, ~/.aws); AWS_ENDPOINT_URL or --endpoint-url leads to an emulator.
+    after_help = "What the stack is like is section [deploy] of pangolin.toml, or --set. Region and credentials come from the
+flags or from the usual places of AWS (AWS_REGION, AWS_PROFILE, ~/.aws); AWS_ENDPOINT_URL or --endpoint-url
+leads to an emulator.
 
 Examples:
   pangolin deploy plan                   show what would change; changes nothing
@@ -23,21 +24,21 @@ pub(crate) enum Deploy {
     Plan(Plan),
     /// Make or change the stack, upload the code of the functions and the project
     #[command(
-        after_help = "Shows the plan first and asks; --yes is for scripts. What the project is (pangolin.toml, pangolin.lock, plugins,
-their native code) is packed and put below config/ of the data bucket, also when the stack itself does not change.
-It may be repeated after a failure.
+        after_help = "Shows the plan first and asks; --yes is for scripts. The project (pangolin.toml, pangolin.lock, plugins and
+their native code) is packed and put below config/ of the data bucket, also when the stack itself does not
+change. It may be repeated after a failure.
 
 Examples:
   cargo xtask package && pangolin deploy apply --packages target/packages
   pangolin deploy apply --yes --set tick_concurrency=0
 
-Exit codes: 0 done, 1 failed or not wanted, 2 settings, packages or nobody to ask, 7 the stack is still changing."
+Exit codes: 0 done, 1 failed or not wanted, 2 settings, packages or nobody to ask, 7 still changing."
     )]
     Apply(Apply),
     /// Read everything back, compare it with what it must be, and attack a locked object
     #[command(
-        after_help = "Writes one object with a lock of one day below canary/ in the anchor bucket and tries to overwrite, delete, unlock
-and downgrade it. Every attempt must be refused. What cannot be read counts as not fine.
+        after_help = "Writes one object with a lock of one day below canary/ in the anchor bucket and tries to overwrite, delete,
+unlock and downgrade it. Every attempt must be refused. What cannot be read counts as not fine.
 
 Exit codes: 0 every check holds, 1 one does not, 5 no such stack."
     )]
@@ -56,8 +57,8 @@ Exit codes: 0 removed, 1 failed, refused or not wanted, 2 nobody to ask or anoth
     Export,
     /// Say what items cost, and a month in which nothing runs
     #[command(
-        after_help = "Counts are from runs against emulators, prices from one table with its date: docs/aws-cost.md. Models and traffic
-to the internet are not in it.
+        after_help = "Counts are from runs against emulators, prices from one table with its date: docs/aws-cost.md. Models and
+traffic to the internet are not in it.
 
 Examples:
   pangolin deploy cost --items 5000 --minutes 12 --vcpu 2 --memory-gb 4"
