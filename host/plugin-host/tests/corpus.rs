@@ -88,14 +88,19 @@ fn nothing_was_lost_or_changed() {
         "block/1.0.0-rust-minimal.wasm",
         "pattern/1.0.0-rust-hostile.wasm",
         "pattern/1.0.0-rust-static-dag.wasm",
+        "pattern/1.1.0-rust-columns.wasm",
+        "pattern/1.1.0-rust-follow-up.wasm",
         "runtime-adapter/1.0.0-rust-command.wasm",
     ] {
         assert!(listed.contains_key(name), "{name} is gone");
     }
     for language in ["c", "js", "py"] {
-        for name in
-            ["block/1.0.0-#-large-files", "pattern/1.0.0-#-follow-up", "runtime-adapter/1.0.0-#-fake-agent"]
-        {
+        for name in [
+            "block/1.0.0-#-large-files",
+            "pattern/1.0.0-#-follow-up",
+            "pattern/1.1.0-#-follow-up",
+            "runtime-adapter/1.0.0-#-fake-agent",
+        ] {
             let name = format!("{}.wasm", name.replace('#', language));
             assert!(listed.contains_key(&name), "{name} is gone");
         }
@@ -116,6 +121,7 @@ async fn links_and_runs(language: &str, at_least: usize) {
         let plugin = file.trim_end_matches(".wasm").splitn(3, '-').nth(2).unwrap();
         match (contract, plugin) {
             ("pattern", "follow-up") => run_follow_up(&host, &name, &bytes).await,
+            ("pattern", "columns") => run_columns(&host, &name, &bytes).await,
             ("pattern", _) => {
                 let pattern = host.load_pattern(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
                 let decisions = pattern.step(&Arc::new(RunView::default())).await.unwrap().decisions;
@@ -132,22 +138,22 @@ async fn links_and_runs(language: &str, at_least: usize) {
 
 #[tokio::test]
 async fn every_kept_rust_plugin_links_and_runs() {
-    links_and_runs("rust", 4).await;
+    links_and_runs("rust", 6).await;
 }
 
 #[tokio::test]
 async fn every_kept_c_plugin_links_and_runs() {
-    links_and_runs("c", 3).await;
+    links_and_runs("c", 4).await;
 }
 
 #[tokio::test]
 async fn every_kept_javascript_plugin_links_and_runs() {
-    links_and_runs("js", 3).await;
+    links_and_runs("js", 4).await;
 }
 
 #[tokio::test]
 async fn every_kept_python_plugin_links_and_runs() {
-    links_and_runs("py", 3).await;
+    links_and_runs("py", 4).await;
 }
 
 /// An item that is done and names a subagent for what follows gets one more item.
@@ -173,6 +179,27 @@ async fn run_follow_up(host: &PluginHost, name: &str, bytes: &[u8]) {
     assert_eq!(added.item["inputs"], serde_json::json!({"subagent": "checker"}), "{name}");
     assert_eq!(added.item["depends_on"], serde_json::json!(["write"]), "{name}");
     assert_eq!(decisions.explanations[0].item, "after-write", "{name}");
+}
+
+/// Everything that contract 1.1.0 says of many items at once is what it says of each; the plugin compares.
+async fn run_columns(host: &PluginHost, name: &str, bytes: &[u8]) {
+    let pattern = host.load_pattern(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut view = RunView::default();
+    for (id, outputs) in [("first", vec![]), ("zweites-ö", vec![]), ("last", vec!["a", "ü/b"])] {
+        let spec = serde_json::json!({
+            "id": id.replace('ö', "o"), "executor": "dispatch", "inputs": { "note": id }, "depends_on": [],
+            "resourceLocks": [],
+        });
+        let item = RunItem::waiting(Arc::new(serde_json::from_value(spec).unwrap()), vec![]);
+        let output_keys = Arc::new(outputs.into_iter().map(str::to_owned).collect());
+        let attrs = BTreeMap::from([("failure-message".to_owned(), format!("warum {id}"))]);
+        view.push(RunItem { output_keys, attrs, ..item });
+    }
+    let decisions = pattern.step(&Arc::new(view.clone())).await.unwrap().decisions;
+    // It looks from the first item, and twice from the second.
+    assert_eq!(decisions.explanations[0].why, "3 items, 6 outputs", "{name}");
+    view.params_json = "unequal".into();
+    assert_eq!(pattern.step(&Arc::new(view)).await.unwrap_err().code(), "guest-abort", "{name}");
 }
 
 /// Arguments, the task on standard input, and an outcome from the exit.
