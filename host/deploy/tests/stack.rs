@@ -1,12 +1,20 @@
 //! Plan, apply, verify, status and destroy against ministack.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use aws_sdk_cloudwatch::types::StateValue;
 use pangolin_aws::{Aws, Service};
 use pangolin_deploy::{
-    Action, DeployError, Deployer, DestroyOptions, Package, Packages, Progress, Settings, names,
+    Action, DeployError, Deployer, DestroyOptions, Package, Packages, Progress, QueueDepth, Settings, names,
 };
+use pangolin_orchestrator::lease::{StoreLease, Tried};
+use pangolin_ports::{clock::Clock as _, memory::SystemClock};
 use pangolin_s3_fake::Ministack;
+use pangolin_store_dynamodb::{DynamoRunStore, Retry};
 
 /// A zip with one stored file, `bootstrap`.
 fn archive(script: &str) -> Package {
@@ -61,6 +69,40 @@ fn deployer(aws: &Aws) -> Deployer {
 
 fn quiet(_: Progress) {}
 
+/// What people see of a stack that works: a look that goes on and one that ended, a dead letter, an alarm that is on.
+async fn the_pulse_shows_what_goes_on(aws: &Aws, deployer: &Deployer, table: &str) {
+    let before = deployer.pulse().await.expect("a pulse");
+    assert_eq!(before.unreadable, Vec::<String>::new(), "an old ministack lacks cbor2: pip install cbor2");
+    assert_eq!((before.last_look, before.dead_letters), (None, Some(QueueDepth::default())));
+    let alarms = before.alarms.expect("they can be read");
+    assert!(alarms.len() == 6 && alarms.iter().all(|alarm| alarm.state != "ALARM"), "{alarms:#?}");
+
+    let dynamo = aws_sdk_dynamodb::Client::new(&aws.sdk(Service::DynamoDb));
+    let store = DynamoRunStore::open(&dynamo, table.to_owned(), Retry::default()).await.expect("a store");
+    let life = Duration::from_secs(40);
+    let lease = StoreLease::new(Arc::new(store), Arc::new(SystemClock), "a look".to_owned(), life);
+    let Tried::Held(held) = lease.try_acquire().await.expect("the store works") else {
+        panic!("nobody else looks")
+    };
+    let begun = SystemClock.now_ms();
+    let look = deployer.pulse().await.expect("a pulse").last_look.expect("somebody looks");
+    assert!(look.held_until.is_some_and(|until| until > begun) && look.at <= begun, "{look:?}");
+    held.release().await.expect("given back");
+    let sqs = aws_sdk_sqs::Client::new(&aws.sdk(Service::Sqs));
+    let queue = deployer.status().await.expect("a status").outputs["DeadLettersUrl"].clone();
+    sqs.send_message().queue_url(queue).message_body("{}").send().await.expect("sent");
+    let cloudwatch = aws_sdk_cloudwatch::Client::new(&aws.sdk(Service::CloudWatch));
+    let name = &alarms[0].name;
+    let on = cloudwatch.set_alarm_state().alarm_name(name).state_value(StateValue::Alarm);
+    on.state_reason("a test").send().await.expect("set");
+
+    let after = deployer.pulse().await.expect("a pulse");
+    assert!(after.last_look.is_some_and(|look| look.held_until.is_none() && look.at >= begun), "{after:?}");
+    assert_eq!(after.dead_letters.map(|queue| queue.waiting), Some(1));
+    let on: Vec<_> = after.alarms.iter().flatten().filter(|alarm| alarm.state == "ALARM").collect();
+    assert!(on.len() == 1 && on[0].name == *name && on[0].about.is_some(), "{on:#?}");
+}
+
 #[tokio::test]
 async fn a_stack_from_plan_to_destroy() {
     let Some(server) = Ministack::start("deploy").await else { return };
@@ -102,6 +144,8 @@ async fn a_stack_from_plan_to_destroy() {
     let file = s3.get_object().bucket(&document.data_bucket).key("config/pangolin.toml").send().await;
     let file = file.expect("it was put there").body.collect().await.expect("its bytes").to_vec();
     assert_eq!(file, files["pangolin.toml"]);
+
+    the_pulse_shows_what_goes_on(&aws, &deployer, &document.table).await;
 
     // Nothing to do; then other code is a modification, is uploaded once, and the key stays.
     let again = deployer.plan(&settings, &first).await.expect("a plan");
