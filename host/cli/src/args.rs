@@ -44,6 +44,9 @@ pub(crate) struct Global {
     /// Work on the deployment in this stack in AWS: its name, or s3://<bucket>/config/deployment.json
     #[arg(long, global = true, value_name = "STACK", env = "PANGOLIN_REMOTE", hide_env_values = true)]
     pub(crate) remote: Option<String>,
+    /// Sign submissions and requests with this key [pangolin sender new]
+    #[arg(long, global = true, value_name = "FILE", env = "PANGOLIN_SENDER_KEY", hide_env_values = true)]
+    pub(crate) sender_key: Option<PathBuf>,
     /// Print JSON with a schemaVersion instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -102,6 +105,9 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         rest: Vec<std::ffi::OsString>,
     },
+    /// Keys of people and programs whose messages a deployment takes
+    #[command(subcommand)]
+    Sender(Sender),
     /// Print shell completions
     #[command(after_help = "Examples:
   pangolin completions bash > ~/.local/share/bash-completion/completions/pangolin")]
@@ -125,6 +131,23 @@ pub(crate) struct Init {
     /// Replace an existing pangolin.toml, which is kept otherwise; keys and ledger are always kept
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sender {
+    /// Make a key, and print what the deployment's pangolin.toml needs to take its messages
+    New(NewSender),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  pangolin sender new alice --out ~/.pangolin-alice.key")]
+pub(crate) struct NewSender {
+    /// Name: the ledger then says key:<name>
+    pub(crate) name: String,
+    /// File of the private key, which must not exist [default: <name>.key]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod orch;
 mod patch;
 mod plugin;
 mod registry;
+mod sender;
 mod verify;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -36,6 +37,7 @@ pub(crate) async fn run(context: &Context, verb: Verb) -> CliResult {
         Verb::Deploy(verb) => deploy::run(context, verb).await,
         #[cfg(not(feature = "aws"))]
         Verb::Deploy { .. } => Err(without_aws("cannot deploy")),
+        Verb::Sender(verb) => sender::run(context, verb),
         Verb::Completions { shell } => completions::run(context, shell),
     }
 }

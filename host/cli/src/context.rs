@@ -73,10 +73,14 @@ impl Context {
 
     /// The deployment of [`Context::config`], or the one in the stack.
     pub(crate) async fn deployment(&self) -> CliResult<Deployment> {
-        match &self.global.remote {
-            None => Ok(Deployment::open(self.config()?).await?),
-            Some(stack) => self.remote(stack).await,
-        }
+        let deployment = match &self.global.remote {
+            None => Deployment::open(self.config()?).await?,
+            Some(stack) => self.remote(stack).await?,
+        };
+        Ok(match &self.global.sender_key {
+            Some(file) => deployment.with_sender(pangolin_runtime::keys::load_sender(file)?),
+            None => deployment,
+        })
     }
 
     #[cfg(not(feature = "aws"))]

@@ -35,6 +35,7 @@ use crate::{
     ledger::{Ledger, LedgerError, Summary},
     load::{LoadError, load_run},
     patterns::Patterns,
+    senders::Senders,
 };
 use grow::{Answered, Growing};
 use requests::{Planned, Planning};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub admission: Arc<dyn Admission>,
     /// Asks the patterns of queues.
     pub patterns: Arc<dyn Patterns>,
+    /// Who may send messages.
+    pub senders: Senders,
     /// Queues.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
     /// Names this process in the fence cell; unique per process start.

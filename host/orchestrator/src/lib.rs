@@ -21,3 +21,4 @@ pub mod ledger;
 pub mod load;
 pub mod message;
 pub mod patterns;
+pub mod senders;

@@ -14,6 +14,9 @@ pub struct Envelope {
     /// The request.
     #[serde(flatten)]
     pub request: Request,
+    /// Who sent it, proved: a signed note over it, see [`crate::senders`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What the workspaces of a run start from, when the submitter brings it: a deployment without a repository of its own
@@ -81,6 +84,16 @@ impl Request {
             | Self::Cancel { actor, .. }
             | Self::Extend { actor, .. }
             | Self::Close { actor, .. } => actor,
+        }
+    }
+
+    /// Somebody else asks.
+    pub(crate) fn set_actor(&mut self, by: String) {
+        match self {
+            Self::Submit { actor, .. }
+            | Self::Cancel { actor, .. }
+            | Self::Extend { actor, .. }
+            | Self::Close { actor, .. } => *actor = by,
         }
     }
 

@@ -140,7 +140,7 @@ async fn a_bad_message_stops_nobody_and_the_same_plan_is_the_same_run() {
             actor: "human:other".to_owned(),
             base: None,
         };
-        serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap()
+        serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request, note: None }).unwrap()
     };
     let other_plan = PLAN.replace("\"last\"", "\"final\"");
     for (name, bytes) in [

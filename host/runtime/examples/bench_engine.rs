@@ -133,7 +133,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
     let key = Arc::new(SigningKey::from_seed("pangolin.bench/engine", &[1; 32]).unwrap());
     let run = RunId::new(format!("{shape}-{items}")).unwrap();
     let request = Request::Submit { plan, queue: None, actor: "app:bench".to_owned(), base: None };
-    let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap();
+    let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request, note: None }).unwrap();
     inbox.send(Message { name: "submit".to_owned(), bytes }).await.unwrap();
     // A daemon that serves already is what a submitter meets: the clock starts when it leads, before it has seen
     // the plan, and stops when the run is sealed.
@@ -154,6 +154,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
             QueuePolicy { concurrency: 64, paused: false },
         )]),
         holder: "bench".to_owned(),
+        senders: Default::default(),
         on_lead: Box::new(move || {
             leads.get_or_init(Instant::now);
         }),

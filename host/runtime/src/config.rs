@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pangolin_audit::note::VerifierKey;
 use pangolin_core::{
     entry::{Isolation, RetryPolicy},
     ids::{QueueName, RunId},
@@ -76,6 +77,8 @@ pub struct Config {
     pub s3: Option<S3Config>,
     /// Where checkpoints of seals are held outside of the deployment.
     pub anchor: Option<AnchorConfig>,
+    /// Whose messages are taken, by the name that the ledger gets. Empty: everybody's.
+    pub senders: BTreeMap<String, VerifierKey>,
     /// Section `[deploy]` as written: how a stack in AWS is made. Only `pangolin deploy` reads it, and checks its keys.
     pub deploy: toml::Table,
 }
@@ -283,6 +286,8 @@ struct File {
     s3: Option<S3Config>,
     anchor: Option<AnchorConfig>,
     #[serde(default)]
+    senders: BTreeMap<String, String>,
+    #[serde(default)]
     deploy: toml::Table,
 }
 
@@ -371,9 +376,21 @@ impl Config {
             plugins: BTreeMap::new(),
             s3: parsed.s3,
             anchor: parsed.anchor,
+            senders: BTreeMap::new(),
             deploy: parsed.deploy,
         };
         let mut problems = config.problems();
+        for (name, key) in parsed.senders {
+            if let Err(error) = RunId::new(name.as_str()) {
+                problems.push(format!("senders: {error}"));
+                continue;
+            }
+            match key.parse() {
+                Ok(key) => drop(config.senders.insert(name, key)),
+                Err(error) => problems
+                    .push(format!("senders.{name}: {error}; expected what `pangolin sender new` prints")),
+            }
+        }
         for (id, value) in parsed.plugins {
             let at = format!("plugins.\"{id}\"");
             if let Err(error) = PluginId::new(&id) {

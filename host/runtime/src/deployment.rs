@@ -15,7 +15,7 @@ mod preview;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use pangolin_audit::bundle::Bundle;
+use pangolin_audit::{bundle::Bundle, note::SigningKey};
 use pangolin_core::{
     entry::RunOutcome,
     ids::{Digest, ItemId, QueueName, RunId},
@@ -30,6 +30,7 @@ use pangolin_orchestrator::{
     ledger::Summary,
     load::{LoadError, LoadedRun, load_run},
     message::{Answer, Envelope, MESSAGE_VERSION, Request},
+    senders::{SignError, sign},
 };
 use pangolin_ports::{
     anchor::{AnchorError, AnchorEvidence, check_note},
@@ -158,6 +159,9 @@ pub enum RuntimeError {
         #[source]
         source: crate::git::GitError,
     },
+    /// A message cannot be signed.
+    #[error("the message cannot be signed")]
+    Sign(#[from] SignError),
     /// The anchor cannot be asked.
     #[error(transparent)]
     Anchor(#[from] AnchorError),
@@ -230,6 +234,8 @@ pub struct Deployment {
     clock: Arc<dyn Clock>,
     registry: Registry,
     place: Place,
+    /// Signs messages.
+    sender: Option<Arc<SigningKey>>,
 }
 
 impl Deployment {
@@ -237,7 +243,22 @@ impl Deployment {
     pub(crate) fn over(config: Config, stores: Stores, place: Place) -> Self {
         let Stores { store, blobs, inbox } = stores;
         let registry = Registry::new(config.namespace.clone(), store.clone(), blobs.clone());
-        Self { config: Arc::new(config), store, blobs, inbox, clock: Arc::new(SystemClock), registry, place }
+        Self {
+            config: Arc::new(config),
+            store,
+            blobs,
+            inbox,
+            clock: Arc::new(SystemClock),
+            registry,
+            place,
+            sender: None,
+        }
+    }
+
+    /// With messages signed by this key.
+    #[must_use]
+    pub fn with_sender(self, key: Arc<SigningKey>) -> Self {
+        Self { sender: Some(key), ..self }
     }
 
     /// The configuration.
@@ -396,7 +417,11 @@ impl Deployment {
             source: std::io::Error::other(error.to_string()),
         })?;
         let name = format!("{prefix}-{}", keys::hex(&random));
-        let envelope = Envelope { v: MESSAGE_VERSION, request };
+        let note = match &self.sender {
+            Some(key) => Some(sign(key, self.author_key().name(), &name, &request)?),
+            None => None,
+        };
+        let envelope = Envelope { v: MESSAGE_VERSION, request, note };
         let bytes = serde_json::to_vec(&envelope).map_err(|error| RuntimeError::Io {
             path: name.clone().into(),
             source: std::io::Error::other(error),

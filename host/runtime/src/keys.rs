@@ -23,6 +23,9 @@ pub enum KeyError {
     /// There is none.
     #[error("no signing key at {0}; run `pangolin init`")]
     Missing(PathBuf),
+    /// There is none for the sender.
+    #[error("no sender's key at {0}; `pangolin sender new <name> --out {0}` makes one")]
+    NoSender(PathBuf),
     /// There is one already.
     #[error(
         "a signing key exists at {0}; it is never replaced, because every record signed with it would lose its key"
@@ -99,20 +102,50 @@ pub fn create(state: &Path, namespace: &str) -> Result<DeploymentKey, KeyError> 
     let name = format!("pangolin.{namespace}/{}", hex(tag));
     let file = KeyFile { name, seed: hex(seed) };
     fs::create_dir_all(state.join("keys")).map_err(io)?;
-    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut out = match opened {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(KeyError::Exists(path));
-        }
-        other => other.map_err(io)?,
-    };
-    let text = serde_json::to_string(&file).unwrap_or_default();
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(io)?;
+    write_new(&path, &file)?;
     let key = open(&path, &file)?;
     let public = state.join("keys/deployment.vkey");
     fs::write(&public, format!("{}\n", key.signing.verifier_key()))
         .map_err(|source| KeyError::Io { path: public, source })?;
     Ok(key)
+}
+
+fn write_new(path: &Path, file: &KeyFile) -> Result<(), KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut out = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(KeyError::Exists(path.to_owned()));
+        }
+        other => other.map_err(io)?,
+    };
+    let text = serde_json::to_string(file).unwrap_or_default();
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(io)
+}
+
+/// Creates a key for a sender of messages in a file that must not exist; it is for whoever holds the file.
+///
+/// # Errors
+/// [`KeyError::Exists`] when the file is there.
+pub fn create_sender(path: &Path, name: &str) -> Result<SigningKey, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|error| io(std::io::Error::other(error.to_string())))?;
+    let key = SigningKey::from_seed(name, &seed).map_err(KeyError::Name)?;
+    write_new(path, &KeyFile { name: name.to_owned(), seed: hex(&seed) })?;
+    Ok(key)
+}
+
+/// Loads the key of a sender.
+///
+/// # Errors
+/// [`KeyError`]; a key that others can read is refused.
+pub fn load_sender(path: &Path) -> Result<Arc<SigningKey>, KeyError> {
+    let text = read_private(path).map_err(|error| match error {
+        KeyError::Missing(path) => KeyError::NoSender(path),
+        other => other,
+    })?;
+    Ok(parse(path, &text)?.signing)
 }
 
 /// Loads the key.
@@ -121,6 +154,12 @@ pub fn create(state: &Path, namespace: &str) -> Result<DeploymentKey, KeyError> 
 /// [`KeyError`]; a key that others can read is refused.
 pub fn load(state: &Path) -> Result<DeploymentKey, KeyError> {
     let path = path(state);
+    let text = read_private(&path)?;
+    parse(&path, &text)
+}
+
+fn read_private(path: &Path) -> Result<String, KeyError> {
+    let path = path.to_owned();
     let io = |source| KeyError::Io { path: path.clone(), source };
     let meta = match fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(KeyError::Missing(path)),
@@ -130,8 +169,7 @@ pub fn load(state: &Path) -> Result<DeploymentKey, KeyError> {
     if mode & 0o077 != 0 {
         return Err(KeyError::Exposed { path, mode });
     }
-    let text = pangolin_plugin_authority::read_regular_text(&path, KEY_BYTES_MAX).map_err(io)?;
-    parse(&path, &text)
+    pangolin_plugin_authority::read_regular_text(&path, KEY_BYTES_MAX).map_err(io)
 }
 
 /// Reads a key from the text of a key file. `path` is for messages.

@@ -90,19 +90,22 @@ impl Driver<'_> {
                 Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}"))
                     .to_bytes(),
             ),
-            Ok(Envelope { request, .. }) => {
-                if let Some(why) = actor_problem(request.actor()) {
-                    Disposition::Rejected(Answer::because(format!("actor: {why}")).to_bytes())
-                } else if request.run().is_some_and(|run| self.is_being_planned(run)) {
-                    // It was sent after the submission and must not overtake it.
-                    return Ok(false);
-                } else {
-                    match self.request(&message.name, request, now).await? {
-                        Some(disposition) => disposition,
-                        None => return Ok(false),
+            Ok(envelope) => match self.parts.senders.judge(self.ledger.origin(), &message.name, envelope) {
+                Err(why) => Disposition::Rejected(Answer::because(why).to_bytes()),
+                Ok(request) => {
+                    if let Some(why) = actor_problem(request.actor()) {
+                        Disposition::Rejected(Answer::because(format!("actor: {why}")).to_bytes())
+                    } else if request.run().is_some_and(|run| self.is_being_planned(run)) {
+                        // It was sent after the submission and must not overtake it.
+                        return Ok(false);
+                    } else {
+                        match self.request(&message.name, request, now).await? {
+                            Some(disposition) => disposition,
+                            None => return Ok(false),
+                        }
                     }
                 }
-            }
+            },
         };
         if let Disposition::Rejected(answer) = &disposition {
             let answer = String::from_utf8_lossy(&answer[..answer.len().min(2_000)]);

@@ -247,7 +247,7 @@ impl World {
     }
 
     pub(crate) async fn send(&self, name: &str, request: Request) {
-        let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request }).unwrap();
+        let bytes = serde_json::to_vec(&Envelope { v: MESSAGE_VERSION, request, note: None }).unwrap();
         self.inbox.send(Message { name: name.to_owned(), bytes }).await.unwrap();
     }
 
@@ -268,6 +268,7 @@ impl World {
                 QueuePolicy { concurrency: 2, paused: false },
             )]),
             holder: format!("life-{}", self.lives),
+            senders: Default::default(),
             on_lead: Box::new(|| {}),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pangolin_orchestrator::{admission::Admission, driver::Parts};
+use pangolin_orchestrator::{admission::Admission, driver::Parts, senders::Senders};
 
 use super::{Deployment, RuntimeError, place::EngineParts};
 use crate::{
@@ -63,6 +63,7 @@ impl Deployment {
             executor: Arc::new(executor.clone()),
             admission,
             patterns: Arc::new(patterns),
+            senders: Senders::new(self.config.senders.clone()),
             queues: self.queue_policies(),
             holder,
             on_lead,

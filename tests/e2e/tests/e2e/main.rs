@@ -3,5 +3,6 @@
 mod control;
 mod faults;
 mod handoff;
+mod senders;
 mod terminal;
 mod tutorial;
