@@ -70,7 +70,7 @@ pub(crate) enum Verb {
     /// Submit, follow and audit runs
     #[command(subcommand, visible_alias = "orchestrator")]
     Orch(orch::Orch),
-    /// Verify a bundle offline: needs no configuration, store or network
+    /// Verify a bundle offline: needs no configuration or store, and no network but for --live
     Verify(Verify),
     /// List, show and apply the patches of a run
     #[command(subcommand)]
@@ -156,6 +156,7 @@ pub(crate) struct NewSender {
   pangolin verify bundle.json --key deployment.vkey --full
   pangolin orch audit fanout-1 | pangolin verify -
   pangolin verify --replay bundle.json
+  pangolin verify --live bundle.json --key deployment.vkey
 
 Exit codes: 0 intact, 1 not intact, 3 cannot be verified here, 4 incomplete, 6 intact but a pattern decides otherwise.")]
 pub(crate) struct Verify {
@@ -167,6 +168,9 @@ pub(crate) struct Verify {
     /// Trusted key: a vkey (name+hash+key) or a file with one per line; repeatable
     #[arg(long = "key", value_name = "VKEY|FILE")]
     pub(crate) keys: Vec<String>,
+    /// Also look now at the anchor that the bundle names, with your own AWS credentials: only that makes a record tamper-evident
+    #[arg(long)]
+    pub(crate) live: bool,
     /// Also execute every recorded decision of a pattern again, with the component from the bundle
     #[arg(long)]
     pub(crate) replay: bool,

@@ -4,6 +4,7 @@
 //! blobs with the person's own rights and sends messages; the function that ticks takes [`Stack::engine`], which needs
 //! the signing key.
 
+mod auditor;
 mod engine;
 mod project;
 mod secrets;
@@ -26,6 +27,7 @@ use crate::{
     },
 };
 
+pub use auditor::{LookError, look_at_anchor};
 pub use engine::{Engine, Look, Looked};
 pub use pangolin_plugin_host::Compiler;
 pub use project::{PackError, pack};

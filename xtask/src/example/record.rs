@@ -49,8 +49,12 @@ impl Record {
     }
 
     /// Fails unless the bundle is intact, every decision is repeated and the run ended as it should.
-    pub(super) fn check(&self, outcome: &str, dir: &str) -> Result<()> {
+    /// With an anchor outside of the deployment, it must also be tamper-evident.
+    pub(super) fn check(&self, outcome: &str, anchored: bool, dir: &str) -> Result<()> {
         let Self { run, file, report, replay } = self;
+        if anchored && report["claim"] != "tamper-evident" {
+            bail!("{file} in {dir} is not tamper-evident; `pangolin verify --live {file}` says why");
+        }
         if report["intact"] != Value::Bool(true) {
             bail!("the bundle in {dir} is not intact; `pangolin verify --full {file}` says why");
         }

@@ -1,5 +1,5 @@
 //! `pangolin verify`: a file, `pangolin-audit` and, with `--replay`, the plugin host with a cache of its own. No
-//! configuration, no store, no network.
+//! configuration, no store, and no network but for a look at the anchor with `--live`.
 
 use std::{cell::Cell, path::Path};
 
@@ -36,7 +36,10 @@ pub(super) async fn run(context: &Context, args: &Verify) -> CliResult {
         trust.keys.extend(key(text)?.keys);
     }
     let bytes = files::read(&args.bundle)?;
-    let report = verify_bundle(&bytes, &trust);
+    let report = match args.live {
+        false => verify_bundle(&bytes, &trust),
+        true => live(context, &bytes, &trust).await?,
+    };
     // What is not what was sealed is not worth executing.
     let replay = match args.replay && report.verdict != Verdict::Failed {
         true => replay(context, args, &bytes).await?,
@@ -54,6 +57,29 @@ pub(super) async fn run(context: &Context, args: &Verify) -> CliResult {
         printer.note("nothing was replayed, because the record is not what was sealed");
     }
     Ok(replay.map_or_else(|| exit(&report), |replay| exit_of_replay(&report, &replay)))
+}
+
+/// With what the anchor shows now.
+#[cfg(feature = "aws")]
+async fn live(context: &Context, bytes: &[u8], trust: &Trust) -> CliResult<Report> {
+    use pangolin_aws::{Aws, AwsConfig};
+    let aws = Aws::open(AwsConfig::default()).await?;
+    let look = pangolin_runtime::aws::look_at_anchor(&aws, bytes, &trust.keys);
+    let seen = context.printer.progress("looking at the anchor", look).await.map_err(|error| CliError {
+        exit: Exit::Unverifiable,
+        error: error.into(),
+        hints: vec!["without --live the bundle is verified as far as it goes by itself".to_owned()],
+    })?;
+    Ok(match seen {
+        Some(seen) => pangolin_audit::verify::verify_bundle_live(bytes, trust, &seen),
+        None => verify_bundle(bytes, trust),
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the one with AWS waits")]
+async fn live(_: &Context, _: &[u8], _: &Trust) -> CliResult<Report> {
+    Err(crate::error::without_aws("cannot look at the anchor"))
 }
 
 /// Executes the decisions again, in a plugin host that knows nothing of any deployment. `None` when the bytes are not a

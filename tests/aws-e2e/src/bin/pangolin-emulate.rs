@@ -23,7 +23,9 @@ const MINUTE: Duration = Duration::from_secs(2);
 async fn main() -> ExitCode {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [kind, project, file] = args.as_slice() else {
-        eprintln!("usage: pangolin-emulate stack|s3 <directory with pangolin.toml> <file for the environment>");
+        eprintln!(
+            "usage: pangolin-emulate stack|s3 <directory with pangolin.toml> <file for the environment>"
+        );
         return ExitCode::from(2);
     };
     let ended = match kind.to_str() {
@@ -53,7 +55,11 @@ async fn stack(project: &Path, file: &Path) -> Result<(), String> {
             () = tokio::time::sleep(MINUTE) => {}
             stopped = &mut stop => break stopped?,
         }
-        stack.lambda.tick_clock().await.map_err(|error| format!("the schedule cannot start a look: {error}"))?;
+        stack
+            .lambda
+            .tick_clock()
+            .await
+            .map_err(|error| format!("the schedule cannot start a look: {error}"))?;
     }
     let violations = stack.lambda.violations();
     if violations.is_empty() {

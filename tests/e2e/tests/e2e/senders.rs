@@ -7,7 +7,7 @@ fn only_a_known_sender_submits_and_the_record_says_who() {
     let world = World::new();
     world.agent("quick", "true");
     let made = world.run(&["sender", "new", "alice", "--out", "alice.key"]).ok();
-    let section = made.stdout.clone();
+    let section = made.text();
     assert!(section.starts_with("[senders]\nalice = \"alice+"), "{section}");
     let config = std::fs::read_to_string(world.path().join("pangolin.toml")).expect("a configuration");
     world.write("pangolin.toml", format!("{config}\n{section}"));
