@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     binaries::{self, Binaries},
     emulators, example, process,
+    suite::EMULATORS_VARIABLE,
     workspace::Workspace,
 };
 
@@ -23,12 +24,17 @@ const PROGRAM: &str = "pangolin-emulate";
 const ENVIRONMENT: &str = "stack.env";
 const EXAMPLE: &str = "offload-aws-local";
 
+/// Examples that run on emulators.
+pub(crate) const EXAMPLES: [&str; 2] = [EXAMPLE, "offload-minio"];
+
 /// Longest time until it runs, and until it has stopped.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Packages whose tests use a whole stack, or programs of one.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 8] = [
     "pangolin-aws-e2e",
+    "pangolin-cli",
+    "pangolin-deploy",
     "pangolin-lambda-doorbell",
     "pangolin-lambda-fake",
     "pangolin-lambda-inbox",
@@ -175,7 +181,7 @@ pub(crate) fn down(workspace: &Workspace) -> Result<()> {
     fs::remove_dir_all(&place.dir).with_context(|| format!("cannot remove {}", place.dir.display()))
 }
 
-/// Every test that uses a whole stack, then the example.
+/// Every test that uses a whole stack, then the examples.
 pub(crate) fn test(workspace: &Workspace) -> Result<()> {
     build(workspace)?;
     let mut cargo = process::cargo();
@@ -187,6 +193,10 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
     for package in PACKAGES {
         cargo.args(["-p", package]);
     }
+    cargo.args(["--features", "pangolin-cli/aws"]).env(EMULATORS_VARIABLE, "1");
     process::run(cargo.current_dir(&workspace.root))?;
-    example::run(workspace, EXAMPLE, &example::Options::default())
+    for name in EXAMPLES {
+        example::run(workspace, name, &example::Options::default())?;
+    }
+    Ok(())
 }

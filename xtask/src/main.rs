@@ -44,7 +44,7 @@ cargo xtask <task>
   package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip, for x86_64 or arm64;
                               with names of functions only those
   emulate up [<dir>]          a stack of AWS emulators for the project in <dir> (default: examples/offload-aws-local)
-  emulate down | test         stops it; runs every test that uses a whole stack, and examples/offload-aws-local
+  emulate down | test         stops it; runs every test of whole stacks, and the examples on emulators
   wit [--freeze <pkg>@<ver>]  the contracts of wit/ against every released version; --freeze releases one
   corpus add <pkg>@<ver>...   keeps a compiled plugin per language of released contracts in tests/corpus;
                               --built uses the programs that are there

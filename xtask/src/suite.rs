@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     binaries::{self, Binaries},
     docker::{self, Engine},
-    emulators, languages, process,
+    emulate, emulators, example, languages, process,
     workspace::{GUEST_TARGET, MUSL_TARGET, PURE_TARGET, Workspace, ensure_rust_targets},
 };
 
@@ -31,7 +31,7 @@ const RESTART_VARIABLE: &str = "PANGOLIN_TEST_DOCKERD_RESTART";
 const LANGUAGES_VARIABLE: &str = "PANGOLIN_REQUIRE_LANGS";
 
 /// Set when the emulators of AWS are there: then a test that misses one fails instead of being skipped.
-const EMULATORS_VARIABLE: &str = "PANGOLIN_REQUIRE_EMULATORS";
+pub(crate) const EMULATORS_VARIABLE: &str = "PANGOLIN_REQUIRE_EMULATORS";
 
 /// Set when a Docker engine answers: then a test that misses it fails instead of being skipped.
 const DOCKER_VARIABLE: &str = "PANGOLIN_REQUIRE_DOCKER";
@@ -154,6 +154,15 @@ pub(crate) fn test(workspace: &Workspace) -> Result<()> {
             (has_engine, DOCKER_VARIABLE),
         ];
         tests(workspace, &binaries, claude.as_ref(), restart.as_deref(), &required, &mut report);
+        report.step("examples on emulators of AWS", || {
+            if !has_emulators {
+                return Ok(Outcome::Skipped("the emulators are missing, see above".to_owned()));
+            }
+            for name in emulate::EXAMPLES {
+                example::run(workspace, name, &example::Options::default())?;
+            }
+            Ok(Outcome::Passed)
+        });
         if let Some(engine) = engine {
             report.step("docker engine stops", || engine.stop().map(|()| Outcome::Passed));
         }

@@ -19,7 +19,7 @@ const PARTS: [(&str, &str, &[&str]); 4] =
     [("a", "write", &[]), ("b", "write", &[]), ("c", "write", &[]), ("join", "join", &["a", "b", "c"])];
 
 async fn submit(stack: &EmulatedStack, home: &Deployment) {
-    stack.agent(home, "write", "echo more > part-$PANGOLIN_ITEM; cat README.md").await;
+    stack.agent(home, "write", "echo more > part-$PANGOLIN_ITEM_ID; cat README.md").await;
     stack.agent(home, "join", "echo joined > joined.txt").await;
     stack.submit(home, "fan", &PARTS).await;
 }
