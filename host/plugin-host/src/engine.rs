@@ -91,7 +91,7 @@ pub fn engine_name(profile: Profile) -> String {
 ///
 /// The engine wants the triple of the running program. The C library at its end has no part in the code: the static
 /// worker loads what a host with another one compiled, which the worker's tests show.
-pub(crate) const TARGET: &str = match (cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
+const TARGET: &str = match (cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
     (true, true) => "aarch64-unknown-linux-musl",
     (true, false) => "aarch64-unknown-linux-gnu",
     (false, true) => "x86_64-unknown-linux-musl",
