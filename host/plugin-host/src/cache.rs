@@ -32,7 +32,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     code_memory::CodeMemory,
     compile::{self, CODE_BYTES_MAX, Compiler, not_compiled},
-    engine::{Profile, TARGET, engine_id},
+    engine::{PROCESSOR, Profile, engine_id},
     failure::Failure,
 };
 
@@ -309,7 +309,7 @@ fn suffix(profile: Profile) -> String {
 /// What must be equal for compiled code to be looked at: engine version, settings, processor family. Settings that
 /// differ under the same profile id (a build with other features, say) are found by the engine when it loads the code.
 fn engine_identity(profile: Profile) -> Digest {
-    Digest::of(format!("{}\n{}\n{TARGET}\n", engine_id(), profile.id()).as_bytes())
+    Digest::of(format!("{}\n{}\n{PROCESSOR}\n", engine_id(), profile.id()).as_bytes())
 }
 
 /// The component in an authentic file; notes in `from` when there is one that is not good.

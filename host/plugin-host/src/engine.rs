@@ -98,6 +98,13 @@ const TARGET: &str = match (cfg!(target_arch = "aarch64"), cfg!(target_env = "mu
     (false, false) => "x86_64-unknown-linux-gnu",
 };
 
+/// What of it decides about the code: a function that is linked with one C library finds what a program with another one
+/// compiled for it.
+pub(crate) const PROCESSOR: &str = match cfg!(target_arch = "aarch64") {
+    true => "aarch64-linux",
+    false => "x86_64-linux",
+};
+
 /// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
 /// anyway; what is listed here stays off when another crate's features bring it back. Several memories stay on: the
 /// engine's own glue between the modules of a component (QuickJS, composed components) has them, and without them it
