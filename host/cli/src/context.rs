@@ -2,7 +2,11 @@
 
 use std::env;
 
-use pangolin_runtime::{config::Config, deployment::Deployment};
+use pangolin_runtime::{
+    config::Config,
+    deployment::{Deployment, RuntimeError},
+    keys::load_sender,
+};
 
 use crate::{
     args::{Actor, Global},
@@ -78,7 +82,7 @@ impl Context {
             Some(stack) => self.remote(stack).await?,
         };
         Ok(match &self.global.sender_key {
-            Some(file) => deployment.with_sender(pangolin_runtime::keys::load_sender(file)?),
+            Some(file) => deployment.with_sender(load_sender(file).map_err(RuntimeError::from)?),
             None => deployment,
         })
     }

@@ -45,7 +45,7 @@ fn only_file(dir: &Path) -> PathBuf {
 /// A file of the cache as the documentation of its format says.
 fn authentic(settings: Digest, code: &[u8]) -> Vec<u8> {
     let target = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
-    let identity = format!("{}\n{}\n{target}-unknown-linux-gnu\n", engine_id(), Profile::Pure.id());
+    let identity = format!("{}\n{}\n{target}-linux\n", engine_id(), Profile::Pure.id());
     let key = blake3::derive_key("pangolin 2026-11-21 plugin cache: native code", &[KEY; 32]);
     let mut mac = blake3::Hasher::new_keyed(&key);
     for part in [

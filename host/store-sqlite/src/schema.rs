@@ -125,18 +125,17 @@ fn switch_to_wal(connection: &Connection, path: &Path, busy_timeout: Duration) -
 }
 
 fn version(connection: &Connection, path: &Path) -> Result<i64, RunStoreError> {
-    let pragma = |name| {
-        let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        value.map_err(|error| failed(path, "opening", error))
-    };
-    let version = pragma("user_version")?;
-    if pragma("application_id")? != i64::from(APPLICATION_ID) {
-        let tables =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get::<_, i64>(0));
-        let tables = tables.map_err(|error| failed(path, "opening", error))?;
-        if version != 0 || tables != 0 {
-            return Err(refused(path, "opening", "it is the SQLite database of another program"));
-        }
+    // In one statement, so that another process that creates the database meanwhile is seen as a whole or not at all.
+    let row = connection.query_row(
+        "SELECT (SELECT user_version FROM pragma_user_version),
+                (SELECT application_id FROM pragma_application_id),
+                (SELECT count(*) FROM sqlite_schema)",
+        (),
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+    );
+    let (version, application, tables) = row.map_err(|error| failed(path, "opening", error))?;
+    if application != i64::from(APPLICATION_ID) && (version, tables) != (0, 0) {
+        return Err(refused(path, "opening", "it is the SQLite database of another program"));
     }
     Ok(version)
 }

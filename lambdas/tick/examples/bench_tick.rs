@@ -4,6 +4,8 @@
 //! The function is the one of the archive, the stack around it is emulated, and its workers are programs that sleep. Processor
 //! time includes everything that the process does: TLS is missing, because emulators have none.
 
+#![expect(clippy::print_stderr, reason = "progress of a benchmark")]
+
 use std::{
     collections::BTreeMap, error::Error, fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path,
 };

@@ -1,7 +1,7 @@
 //! `pangolin sender new`: a key that signs messages.
 
 use pangolin_core::ids::RunId;
-use pangolin_runtime::keys::create_sender;
+use pangolin_runtime::{deployment::RuntimeError, keys::create_sender};
 use serde_json::json;
 
 use crate::{
@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, verb: Sender) -> CliResult {
         return Err(CliError::new(Exit::Usage, format!("the name of a sender: {error}")));
     }
     let out = out.unwrap_or_else(|| format!("{name}.key").into());
-    let key = create_sender(&out, &name)?.verifier_key().to_string();
+    let key = create_sender(&out, &name).map_err(RuntimeError::from)?.verifier_key().to_string();
     if printer.is_json() {
         printer.json(&json!({ "file": out, "name": name, "vkey": key }))?;
         return Ok(Exit::Ok);
