@@ -259,7 +259,7 @@ impl Patterns for Timed {
 
 /// A run with the map-reduce pattern: one splitter with so many outputs, a map for each, and a reduce that needs the
 /// results of all.
-async fn growth(dir: &Path, maps: usize, (mode, synchronous): (Synchronous, &str)) -> serde_json::Value {
+async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
     let bytes = pangolin_builtin_plugins::pattern("map-reduce").expect("map-reduce ships");
     let key = CacheKey::load_or_create(&dir.join("key")).unwrap();
     // Compiling is no part of what is measured.
@@ -270,7 +270,7 @@ async fn growth(dir: &Path, maps: usize, (mode, synchronous): (Synchronous, &str
     let pattern = host.load_pattern(bytes).unwrap();
     let timed = Arc::new(Timed { pattern, asked_us: AtomicU64::new(0), steps: AtomicU64::new(0) });
     let template = json!({"executor": "dispatch", "inputs": {}});
-    let plan = json!({"id": format!("growth-{maps}-{}", synchronous.to_lowercase()), "queue": "default", "items": [{
+    let plan = json!({"id": format!("growth-{maps}"), "queue": "default", "items": [{
         "id": "split", "executor": "dispatch", "depends_on": [], "resourceLocks": [],
         "inputs": {"mapReduce": {"map": template, "reduce": template}},
     }]});
@@ -284,11 +284,11 @@ async fn growth(dir: &Path, maps: usize, (mode, synchronous): (Synchronous, &str
         patterns: timed.clone(),
         documents: vec![bytes.to_vec(), b"part".to_vec()],
     };
-    let (seconds, entries, _) = engine(dir, case, mode).await;
+    let (seconds, entries, _) = engine(dir, case, Synchronous::Normal).await;
     let items = maps + 2;
     let asked = timed.asked_us.load(Ordering::Relaxed) as f64 / 1e6;
     json!({
-        "bench": "engine", "shape": "growth", "items": items, "maps": maps, "synchronous": synchronous, "concurrency": 64,
+        "bench": "engine", "shape": "growth", "items": items, "maps": maps, "synchronous": "NORMAL", "concurrency": 64,
         "items_per_s": (items as f64 / seconds).round(), "seconds": (seconds * 1000.0).round() / 1000.0,
         "entries": entries, "steps": timed.steps.load(Ordering::Relaxed),
         "pattern_seconds": (asked * 1000.0).round() / 1000.0,
@@ -308,17 +308,13 @@ async fn main() {
         shapes.push(("layered", 100_000));
     }
     let growing: &[usize] = if quick { &[1_000] } else { &[1_000, 10_000] };
-    // FULL is what a deployment has; without syncing the share is that of the processor alone.
-    let modes = [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")];
     for maps in growing {
-        for mode in modes {
-            println!("{}", growth(dir.path(), *maps, mode).await);
-        }
+        println!("{}", growth(dir.path(), *maps).await);
     }
     if std::env::args().any(|arg| arg == "--growth") {
         return;
     }
-    for (mode, synchronous) in modes {
+    for (mode, synchronous) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
         for (shape, items) in &shapes {
             let case = Case {
                 shape,
