@@ -52,11 +52,13 @@ const PROGRAMS: [&str; 6] = [
     "pangolin-worker",
 ];
 
-/// Builds everything that the stack runs, and installs the emulators.
-pub(crate) fn build(workspace: &Workspace) -> Result<Binaries> {
-    let impossible = emulators::install(workspace)?;
-    if !impossible.is_empty() {
-        bail!("the emulators cannot be installed: {}", impossible.join("; "));
+/// Builds everything that the stack runs. For a whole stack it installs the emulators too; S3 is our own.
+pub(crate) fn build(workspace: &Workspace, kind: Kind) -> Result<Binaries> {
+    if kind == Kind::Stack {
+        let impossible = emulators::install(workspace)?;
+        if !impossible.is_empty() {
+            bail!("the emulators cannot be installed: {}", impossible.join("; "));
+        }
     }
     let mut cargo = process::cargo();
     cargo.args(["build", "--bins", "--features", "pangolin-cli/aws"]).current_dir(&workspace.root);
@@ -127,7 +129,7 @@ pub(crate) fn up(workspace: &Workspace, project: Option<&Path>) -> Result<()> {
     if let Some(pid) = place.running() {
         bail!("a stack is up already (pid {pid}); `cargo xtask emulate down` stops it");
     }
-    let binaries = build(workspace)?;
+    let binaries = build(workspace, Kind::Stack)?;
     fs::create_dir_all(&place.dir).with_context(|| format!("cannot create {}", place.dir.display()))?;
     let project = match project {
         Some(project) => std::path::absolute(project)?,
@@ -183,7 +185,7 @@ pub(crate) fn down(workspace: &Workspace) -> Result<()> {
 
 /// Every test that uses a whole stack, then the examples.
 pub(crate) fn test(workspace: &Workspace) -> Result<()> {
-    build(workspace)?;
+    build(workspace, Kind::Stack)?;
     let mut cargo = process::cargo();
     let nextest = process::succeeds(process::cargo().args(["nextest", "--version"]));
     match nextest {

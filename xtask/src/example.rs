@@ -97,7 +97,8 @@ pub(crate) fn run(workspace: &Workspace, name: &str, options: &Options) -> Resul
     let binaries = match (options.built, script.emulated) {
         (true, _) => binaries::built(workspace)?,
         (false, Emulated::Nothing) => binaries::build(workspace)?,
-        (false, _) => emulate::build(workspace)?,
+        (false, Emulated::S3) => emulate::build(workspace, emulate::Kind::S3)?,
+        (false, Emulated::Stack) => emulate::build(workspace, emulate::Kind::Stack)?,
     };
     let scratch = Scratch::create(workspace, &source, name, options.workers, options.into.as_deref())?;
     introduce(&scratch.dir);

@@ -82,29 +82,13 @@ impl Driver<'_> {
         if matches!(self.planning.get(&message.name), Some(Planning::Asked { .. })) {
             return Ok(false);
         }
-        let disposition = match serde_json::from_slice::<Envelope>(&message.bytes) {
-            Err(error) => {
-                Disposition::Rejected(Answer::because(format!("not a message: {error}")).to_bytes())
-            }
-            Ok(Envelope { v, .. }) if v != MESSAGE_VERSION => Disposition::Rejected(
-                Answer::because(format!("message version {v}; this daemon understands {MESSAGE_VERSION}"))
-                    .to_bytes(),
-            ),
-            Ok(envelope) => match self.parts.senders.judge(self.ledger.origin(), &message.name, envelope) {
-                Err(why) => Disposition::Rejected(Answer::because(why).to_bytes()),
-                Ok(request) => {
-                    if let Some(why) = actor_problem(request.actor()) {
-                        Disposition::Rejected(Answer::because(format!("actor: {why}")).to_bytes())
-                    } else if request.run().is_some_and(|run| self.is_being_planned(run)) {
-                        // It was sent after the submission and must not overtake it.
-                        return Ok(false);
-                    } else {
-                        match self.request(&message.name, request, now).await? {
-                            Some(disposition) => disposition,
-                            None => return Ok(false),
-                        }
-                    }
-                }
+        let disposition = match self.understood(&message) {
+            Err(why) => Disposition::Rejected(Answer::because(why).to_bytes()),
+            // It was sent after the submission and must not overtake it.
+            Ok(request) if request.run().is_some_and(|run| self.is_being_planned(run)) => return Ok(false),
+            Ok(request) => match self.request(&message.name, request, now).await? {
+                Some(disposition) => disposition,
+                None => return Ok(false),
             },
         };
         if let Disposition::Rejected(answer) = &disposition {
@@ -114,6 +98,20 @@ impl Driver<'_> {
         self.planning.remove(&message.name);
         self.effects.push(super::Effect::Settle(message.name, disposition));
         Ok(true)
+    }
+
+    /// The request of a message, with the actor that counts; or one sentence for its sender.
+    fn understood(&self, message: &Message) -> Result<Request, String> {
+        let envelope: Envelope =
+            serde_json::from_slice(&message.bytes).map_err(|error| format!("not a message: {error}"))?;
+        if envelope.v != MESSAGE_VERSION {
+            return Err(format!("message version {}; this daemon understands {MESSAGE_VERSION}", envelope.v));
+        }
+        let request = self.parts.senders.judge(self.ledger.origin(), &message.name, envelope)?;
+        match actor_problem(request.actor()) {
+            Some(why) => Err(format!("actor: {why}")),
+            None => Ok(request),
+        }
     }
 
     fn is_being_planned(&self, run: &RunId) -> bool {
