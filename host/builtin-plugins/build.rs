@@ -105,6 +105,7 @@ fn build() -> Result<(), String> {
         return Err(format!("building plugins/ failed:\n{log}"));
     }
     let built = target_dir.join(TARGET).join("release");
+    let mut set = String::new();
     let mut table = String::from("pub(crate) const SHIPPED: &[(&str, &str, &[u8], [u8; 32])] = &[\n");
     for (package, kind, id) in SHIPPED {
         let from = built.join(format!("{}.wasm", package.replace('-', "_")));
@@ -113,10 +114,12 @@ fn build() -> Result<(), String> {
         let component = with_manifest(component, &plugins.join(format!("{kind}s")).join(id), id)?;
         fs::write(&to, &component).map_err(|error| format!("{}: {error}", to.display()))?;
         let digest = Digest::of(&component);
+        set.push_str(&format!("{kind} {id} {digest}\n"));
         table
             .push_str(&format!("    ({kind:?}, {id:?}, include_bytes!({to:?}), {:?}),\n", digest.as_bytes()));
     }
     table.push_str("];\n");
+    table.push_str(&format!("pub(crate) const SET: &str = {:?};\n", Digest::of(set.as_bytes()).hex()));
     let file = out_dir.join("shipped.rs");
     fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     binaries,
     daemon::Daemon,
-    docker,
+    docker, emulate,
     package::{self, Arch},
     process,
     workspace::{GUEST_TARGET, Workspace},
@@ -27,6 +27,21 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Largest archive of a function.
 const PACKAGE_LIMIT: u64 = 15 * 1_024 * 1_024;
+
+/// What is counted: `pangolin-count-calls` says what the words mean.
+const CALLS: [&str; 9] = [
+    "stack runs=10 items=20",
+    "stack items=100",
+    "stack items=100 layered=1",
+    // Each worker ends alone, so that each end has a look of its own: the most that there can be.
+    "engine items=100 concurrency=20 ends=1",
+    "engine items=200 concurrency=20 ends=1 layered=1",
+    "engine items=1000 concurrency=20 ends=1",
+    "engine items=1000 concurrency=100 ends=100",
+    // Two execution environments take turns, and now and then there is a new one.
+    "engine items=200 concurrency=20 ends=5 engines=2 cold=10",
+    "engine items=1000 concurrency=20 ends=5 engines=2 cold=50",
+];
 
 /// Runs one benchmark.
 pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
@@ -47,9 +62,10 @@ pub(crate) fn run(workspace: &Workspace, what: &str) -> Result<()> {
         "size" => size(workspace),
         "plugins" => example("pangolin-plugin-host", "bench_plugins"),
         "lambda" => lambda(workspace),
+        "calls" => calls(workspace),
         _ => {
             bail!(
-                "do not know the benchmark {what:?}; there are engine, dispatch, verify, size, plugins and lambda"
+                "do not know the benchmark {what:?}; there are engine, dispatch, verify, size, plugins, lambda and calls"
             )
         }
     }
@@ -99,6 +115,17 @@ fn lambda(workspace: &Workspace) -> Result<()> {
     }
     process::run(&mut bench)?;
     process::run(&mut looks)
+}
+
+/// What runs ask of AWS, counted: whole stacks with real workers, then the engine alone with as many items as a stack on this
+/// machine could not have. Calls do not depend on the profile, so these are debug builds.
+fn calls(workspace: &Workspace) -> Result<()> {
+    let built = emulate::build(workspace, emulate::Kind::Stack)?;
+    let program = built.pangolin.with_file_name("pangolin-count-calls");
+    for load in CALLS {
+        process::run(&mut process::command(&program, load.split(' ')))?;
+    }
+    Ok(())
 }
 
 fn line(value: &Value) {

@@ -40,7 +40,8 @@ cargo xtask <task>
   build                       build `pangolin` and the static worker beside it (target/debug)
   check                       format, lints and the wasm32 check of the pure crates
   test                        everything: check, unit, conformance and end-to-end tests, doc tests, guests
-  bench <what>                engine | dispatch | verify | size | plugins | lambda; one JSON line per figure on stdout
+  bench <what>                engine | dispatch | verify | size | plugins | lambda | calls; one JSON line per figure on
+                              stdout
   package [--arch <arch>]     the functions of the AWS stack as target/packages/<function>-<arch>.zip, for x86_64 or arm64;
                               with names of functions only those
   emulate up [<dir>]          a stack of AWS emulators for the project in <dir> (default: examples/offload-aws-local)

@@ -4,9 +4,13 @@ mod archive;
 mod cross;
 mod git;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
+use pangolin_stack::{Architecture, LABEL_FILE, Label, Release};
 use serde_json::json;
 
 use crate::{
@@ -20,6 +24,9 @@ const FUNCTIONS: [&str; 3] = ["inbox", "tick", "task-events"];
 
 /// The function that makes patches, and carries a git for it.
 const WITH_GIT: &str = "tick";
+
+/// The function that loads native code, which must be of its own release.
+const WITH_CODE: &str = "tick";
 
 /// Profile of the functions in `Cargo.toml`.
 const PROFILE: &str = "lambda";
@@ -63,6 +70,13 @@ impl Arch {
         match self {
             Self::X86_64 => "x86_64",
             Self::Arm64 => "aarch64",
+        }
+    }
+
+    const fn architecture(self) -> Architecture {
+        match self {
+            Self::X86_64 => Architecture::X86_64,
+            Self::Arm64 => Architecture::Arm64,
         }
     }
 
@@ -124,8 +138,10 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result
     let mut packages = Vec::new();
     for function in there {
         let built = workspace.target.join(arch.rust_target()).join(PROFILE);
+        let program = built.join(format!("pangolin-lambda-{function}"));
+        let label = label(function, arch, &program)?;
         let mut entries =
-            vec![Entry::program("bootstrap", built.join(format!("pangolin-lambda-{function}")))];
+            vec![Entry::program("bootstrap", program), Entry::bytes(LABEL_FILE, label.to_bytes())];
         if let (WITH_GIT, Some(git)) = (function, &git) {
             entries.extend(git.entries());
         }
@@ -134,4 +150,16 @@ pub(crate) fn build(workspace: &Workspace, arch: Arch, names: &[&str]) -> Result
         packages.push(Package { function, path, bytes });
     }
     Ok(packages)
+}
+
+/// What an archive says about itself: `deploy` compares it with the program that deploys. A program for another processor
+/// cannot be asked, so its release is read out of its bytes.
+fn label(function: &str, arch: Arch, program: &Path) -> Result<Label> {
+    if function != WITH_CODE {
+        return Ok(Label::plain(function, arch.architecture(), env!("CARGO_PKG_VERSION")));
+    }
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let release = Release::find(&bytes)
+        .with_context(|| format!("{} does not say of which release it is", program.display()))?;
+    Ok(Label::of(function, arch.architecture(), &release))
 }

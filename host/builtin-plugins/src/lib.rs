@@ -28,6 +28,9 @@ pub fn digest(kind: &str, id: &str) -> Option<[u8; 32]> {
     entry(kind, id).map(|entry| entry.3)
 }
 
+/// SHA-256 over kind, id and digest of everything that ships, in hex. Equal in two programs when they ship the same.
+pub const SET: &str = shipped::SET;
+
 /// The component of a runtime adapter: `command` or `claude-code`.
 #[must_use]
 pub fn adapter(id: &str) -> Option<&'static [u8]> {

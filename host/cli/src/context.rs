@@ -106,7 +106,7 @@ impl Context {
                 format!("s3://{}/{}", document.data_bucket, pangolin_deploy::names::DEPLOYMENT_KEY)
             };
             let scratch = tempfile::tempdir()?;
-            let opened = Stack::open(aws.clone(), &location, scratch.path()).await?;
+            let opened = Stack::open(aws.clone(), &location, None, scratch.path()).await?;
             let _ = self.scratch.set(scratch);
             Ok::<_, CliError>(opened.deployment(workspace).await?)
         };

@@ -229,7 +229,4 @@ fn classify_aws(cause: &(dyn StdError + 'static), exit: &mut Exit) {
     if cause.is::<pangolin_aws::OpenError>() {
         *exit = Exit::Usage;
     }
-    if let Some(pangolin_runtime::aws::PackError::Policy) = cause.downcast_ref() {
-        *exit = Exit::Usage;
-    }
 }

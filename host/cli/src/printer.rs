@@ -83,6 +83,19 @@ pub(crate) fn one_line(text: &str) -> String {
     plain(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The same JSON, in which what could drive a terminal is written as an escape. Outside of strings JSON has no such characters.
+fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_hostile) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len() + 32);
+    for c in json.chars() {
+        // All of them have one unit in UTF-16.
+        if is_hostile(c) { text.push_str(&format!("\\u{:04x}", u32::from(c))) } else { text.push(c) }
+    }
+    Cow::Owned(text)
+}
+
 fn is_hostile(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t'))
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -165,13 +178,13 @@ impl Printer {
     /// A JSON document. An object gets `schemaVersion` in front when it has none.
     pub(crate) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&versioned(serde_json::to_value(value)?))?;
-        Ok(self.line(text)?)
+        Ok(self.line(escaped(&text))?)
     }
 
     /// One JSON document on one line.
     pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
         let text = serde_json::to_string(&versioned(serde_json::to_value(value)?))?;
-        Ok(self.line(text)?)
+        Ok(self.line(escaped(&text))?)
     }
 
     /// News for people, on stderr, unless `--quiet`.
@@ -259,6 +272,16 @@ mod tests {
         assert_eq!(one_line("a\r\n  b\tc"), "a␍ b c");
         assert_eq!(visible("a\n\tb\x1b"), "a␊␉b␛");
         assert_eq!(set_in("boom\nerror: \x1b[1mforged\n"), "boom\n    error: ␛[1mforged");
+    }
+
+    #[test]
+    fn hostile_text_in_json_is_the_same_text_as_an_escape() {
+        let value = json!({ "a\u{202e}": "b\u{9b}\u{7f}\x1b\u{2066}\u{00e9}\u{1f600}\n" });
+        let text = value.to_string();
+        let escaped = escaped(&text);
+        assert!(!escaped.contains(is_hostile), "{escaped}");
+        assert!(escaped.contains("\\u202e") && escaped.contains('\u{1f600}'), "{escaped}");
+        assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), value);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Plan, apply, status, destroy.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_sdk_cloudformation::types::ChangeSetType;
 use aws_sdk_s3::{config::timeout::TimeoutConfig, primitives::ByteStream};
@@ -11,13 +14,19 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    DeployError, DeploymentDocument, Packages, Plan, Progress, Settings, document, key, names,
+    DeployError, DeploymentDocument, Packages, Plan, Progress, Project, Settings, document, key, names,
     plan::Action,
     progress::Watch,
     settings::stack_name_problem,
     stack::{ChangeSet, Described, StackApi},
-    template::{self, FUNCTIONS, NO_CODE, STATEFUL},
+    template::{self, FUNCTIONS, NO_CODE, NO_PROJECT, STATEFUL},
 };
+
+/// Parameter of the stack with the digest of the project.
+const PROJECT: &str = "Project";
+
+/// Archives of projects that are younger than this are not removed: somebody else may be about to put one in force.
+const PROJECT_AGE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Works on one stack in one account and region.
 #[derive(Debug, Clone)]
@@ -26,6 +35,7 @@ pub struct Deployer {
     pub(crate) stack: StackApi,
     pub(crate) s3: aws_sdk_s3::Client,
     pub(crate) secrets: aws_sdk_secretsmanager::Client,
+    keep_projects: Duration,
 }
 
 /// What [`Deployer::apply`] did.
@@ -36,8 +46,10 @@ pub struct Applied {
     pub deployment: DeploymentDocument,
     /// Whether the signing key was made by this call.
     pub made_key: bool,
-    /// How many archives were uploaded; equal code is not uploaded again.
+    /// How many archives of code were uploaded; equal code is not uploaded again.
     pub uploaded: usize,
+    /// Keys of archives of earlier projects that were removed.
+    pub removed: Vec<String>,
 }
 
 /// A stack at a glance.
@@ -101,36 +113,52 @@ impl Deployer {
             stack: StackApi::new(cloudformation, stack, pause),
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             secrets: aws_sdk_secretsmanager::Client::new(&aws.sdk(Service::SecretsManager)),
+            keep_projects: PROJECT_AGE,
         })
     }
 
+    /// The same with another age from which archives of projects that are not in force may be removed. The default is a day.
+    #[must_use]
+    pub const fn keeping_projects(mut self, age: Duration) -> Self {
+        self.keep_projects = age;
+        self
+    }
+
     /// Computes what [`Deployer::apply`] would do. Changes nothing but that an existing stack gets a change set, which
-    /// `apply` executes or [`Deployer::drop_plan`] removes.
+    /// `apply` executes or [`Deployer::drop_plan`] removes. Without a `project` the one in force stays.
     ///
     /// # Errors
     /// [`DeployError`].
-    pub async fn plan(&self, settings: &Settings, packages: &Packages) -> Result<Plan, DeployError> {
+    pub async fn plan(
+        &self,
+        settings: &Settings,
+        packages: &Packages,
+        project: Option<&Project>,
+    ) -> Result<Plan, DeployError> {
         self.check(settings, packages)?;
         let name = &self.stack.name;
         let code = code_of(packages);
+        let wanted = project.map(|project| project.digest().to_string());
         match self.stack.describe().await? {
             None => {
                 let suffix = new_suffix()?;
-                let parameters = parameters(settings, &suffix, &code);
+                let project = wanted.unwrap_or_else(|| NO_PROJECT.to_owned());
+                let parameters = parameters(settings, &suffix, &code, &project);
                 let proposed = self.propose(ChangeSetType::Create, settings, &parameters).await?;
                 // The stack is made without functions first, because their code needs its bucket; so this set is for
                 // reading only.
                 self.stack.forget_review().await?;
                 let changes = proposed.map_or_else(Vec::new, |set| set.changes);
-                Ok(Plan::new(name, suffix, true, changes, None))
+                Ok(Plan::new(name, suffix, project, true, changes, None))
             }
             Some(now) => {
                 self.expect_at_rest(&now)?;
                 let suffix = suffix_of(&now)?;
-                let parameters = parameters(settings, &suffix, &code);
+                let project = wanted.unwrap_or_else(|| project_of(&now));
+                let parameters = parameters(settings, &suffix, &code, &project);
                 let proposed = self.propose(ChangeSetType::Update, settings, &parameters).await?;
                 let (id, changes) = proposed.map_or((None, Vec::new()), |set| (Some(set.id), set.changes));
-                Ok(Plan::new(name, suffix, false, changes, id))
+                Ok(Plan::new(name, suffix, project, false, changes, id))
             }
         }
     }
@@ -158,21 +186,29 @@ impl Deployer {
         }
     }
 
-    /// Carries a plan out. `files` are put beside the deployment document, as `config/<name>`: configuration that the tick
-    /// reads. May be repeated after a failure, with a new plan.
+    /// Carries a plan out; `project` is the one that it was made with. Until CloudFormation has switched the functions they
+    /// go on with the project that was packed for them, and so they do when it rolls back. May be repeated after a
+    /// failure, with a new plan.
     ///
     /// # Errors
-    /// [`DeployError`]; [`DeployError::DataAtRisk`] before anything is done.
+    /// [`DeployError`]; [`DeployError::DataAtRisk`] and [`DeployError::Refused`] (another project than planned) before
+    /// anything is done.
     pub async fn apply(
         &self,
         plan: &Plan,
         settings: &Settings,
         packages: &Packages,
-        files: &BTreeMap<String, Vec<u8>>,
+        project: &Project,
         watch: Watch<'_>,
     ) -> Result<Applied, DeployError> {
         self.check(settings, packages)?;
-        check_files(files)?;
+        let digest = project.digest().to_string();
+        if plan.project != digest {
+            return Err(DeployError::Refused(format!(
+                "the plan is for project {}, and this one is {digest}; plan again",
+                plan.project
+            )));
+        }
         let at_risk = plan.endangered();
         if !at_risk.is_empty() {
             return Err(DeployError::DataAtRisk(at_risk));
@@ -181,29 +217,31 @@ impl Deployer {
         if plan.creates {
             step("making table, buckets, queues, roles and network");
             let bare = [NO_CODE, NO_CODE, NO_CODE].map(str::to_owned);
-            let parameters = parameters(settings, &plan.suffix, &bare);
+            let parameters = parameters(settings, &plan.suffix, &bare, NO_PROJECT);
             let set = self.propose(ChangeSetType::Create, settings, &parameters).await?;
             let set =
                 set.ok_or_else(|| DeployError::Unexpected("a new stack without resources".to_owned()))?;
             let now = self.stack.execute(&set.id, watch).await?;
-            let (uploaded, made_key) = self.furnish(&now, packages, files, watch).await?;
+            let (uploaded, made_key) = self.furnish(&now, packages, project, watch).await?;
             step("making functions");
-            let parameters = self::parameters(settings, &plan.suffix, &code_of(packages));
+            let parameters = self::parameters(settings, &plan.suffix, &code_of(packages), &digest);
             if let Some(set) = self.propose(ChangeSetType::Update, settings, &parameters).await? {
                 let id = set.id;
-                expect_additions(Plan::new(&self.stack.name, plan.suffix.clone(), false, set.changes, None))?;
+                let (suffix, project) = (plan.suffix.clone(), digest.clone());
+                expect_additions(Plan::new(&self.stack.name, suffix, project, false, set.changes, None))?;
                 self.stack.execute(&id, watch).await?;
             }
-            return self.finish(uploaded, made_key).await;
+            return self.finish(uploaded, made_key, &digest, watch).await;
         }
         let now = self.stack.expect().await?;
         self.expect_at_rest(&now)?;
-        let (uploaded, made_key) = self.furnish(&now, packages, files, watch).await?;
+        let before = project_of(&now);
+        let (uploaded, made_key) = self.furnish(&now, packages, project, watch).await?;
         if let Some(set) = &plan.change_set {
             step("changing the stack");
             self.stack.execute(set, watch).await?;
         }
-        self.finish(uploaded, made_key).await
+        self.finish(uploaded, made_key, &before, watch).await
     }
 
     /// The deployment document of the stack, from its data bucket.
@@ -350,39 +388,88 @@ impl Deployer {
         &self,
         now: &Described,
         packages: &Packages,
-        files: &BTreeMap<String, Vec<u8>>,
+        project: &Project,
         watch: Watch<'_>,
     ) -> Result<(usize, bool), DeployError> {
         let bucket = now.output("DataBucket")?;
         let mut uploaded = 0;
         for (function, package) in FUNCTIONS.iter().zip(packages.all()) {
-            let key = package.key();
-            let found = self.s3.head_object().bucket(bucket).key(&key).send().await.map_err(CallError::new);
-            if found.as_ref().is_err_and(|error| error.status() == Some(404)) {
-                let size = package.bytes.len();
-                watch(Progress::Step(format!("uploading code of {} ({size} bytes)", function.name)));
-                self.put(bucket, &key, package.bytes.clone()).await?;
-                uploaded += 1;
-            } else {
-                found.map_err(DeployError::call(format!("looking for s3://{bucket}/{key}")))?;
-            }
+            let what = format!("code of {}", function.name);
+            uploaded += usize::from(self.upload(bucket, &package.key(), &package.bytes, &what, watch).await?);
         }
+        self.upload(bucket, &project.key(), &project.bytes, "the project", watch).await?;
         let prefix = now.output("SecretsPrefix")?;
         let (verifier, made) =
             key::ensure(&self.secrets, &self.stack.name, prefix, now.output("TickRoleArn")?).await?;
         if made {
             watch(Progress::Step(format!("made the signing key; verifier key: {verifier}")));
         }
-        for (name, bytes) in files {
-            self.put(bucket, &format!("{}{name}", names::CONFIG_PREFIX), bytes.clone()).await?;
+        let mut document = document::of(&self.stack.name, self.aws.region(), now, &verifier)?;
+        if document.project == NO_PROJECT {
+            document.project = project.digest().to_string();
         }
-        let document = document::of(&self.stack.name, self.aws.region(), now, &verifier)?;
         self.put(bucket, names::DEPLOYMENT_KEY, document.to_bytes()).await?;
         Ok((uploaded, made))
     }
 
-    /// Writes the document again, because outputs may be other ones after a change.
-    async fn finish(&self, uploaded: usize, made_key: bool) -> Result<Applied, DeployError> {
+    /// Writes what is named by its content, unless it is there; answers whether it was not.
+    async fn upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: &[u8],
+        what: &str,
+        watch: Watch<'_>,
+    ) -> Result<bool, DeployError> {
+        let found = self.s3.head_object().bucket(bucket).key(key).send().await.map_err(CallError::new);
+        if found.as_ref().is_err_and(|error| error.status() == Some(404)) {
+            watch(Progress::Step(format!("uploading {what} ({} bytes)", bytes.len())));
+            self.put(bucket, key, bytes.to_vec()).await?;
+            return Ok(true);
+        }
+        found.map_err(DeployError::call(format!("looking for s3://{bucket}/{key}")))?;
+        Ok(false)
+    }
+
+    /// Removes archives of projects that nobody can need any more: neither the one in force nor the one `before`, and older
+    /// than what [`Deployer::keeping_projects`] says, so that what somebody else just uploaded stays.
+    async fn forget_projects(&self, now: &Described, before: &str) -> Result<Vec<String>, DeployError> {
+        let bucket = now.output("DataBucket")?;
+        let hex = |digest: &str| digest.trim_start_matches("sha256:").to_owned();
+        let kept = [project_of(now), before.to_owned()].map(|digest| names::project_key(&hex(&digest)));
+        let doing = format!("looking at s3://{bucket}/{}", names::PROJECT_PREFIX);
+        let mut pages =
+            self.s3.list_objects_v2().bucket(bucket).prefix(names::PROJECT_PREFIX).into_paginator().send();
+        let border = SystemTime::now()
+            .checked_sub(self.keep_projects)
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let border = border.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let mut removed = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(CallError::new).map_err(DeployError::call(doing.clone()))?;
+            for object in page.contents() {
+                let (Some(key), Some(at)) = (object.key(), object.last_modified()) else { continue };
+                if kept.iter().any(|kept| kept == key) || at.secs() > border {
+                    continue;
+                }
+                let request = self.s3.delete_object().bucket(bucket).key(key).send().await;
+                let doing = format!("removing s3://{bucket}/{key}");
+                request.map_err(CallError::new).map_err(DeployError::call(doing))?;
+                removed.push(key.to_owned());
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Writes the document again, because outputs may be other ones after a change. `before` is the project that was in
+    /// force.
+    async fn finish(
+        &self,
+        uploaded: usize,
+        made_key: bool,
+        before: &str,
+        watch: Watch<'_>,
+    ) -> Result<Applied, DeployError> {
         let now = self.stack.expect().await?;
         let name = key::secret_name(now.output("SecretsPrefix")?);
         let verifier = key::verifier_key(&self.secrets, &name).await?;
@@ -391,7 +478,12 @@ impl Deployer {
         })?;
         let deployment = document::of(&self.stack.name, self.aws.region(), &now, &verifier)?;
         self.put(now.output("DataBucket")?, names::DEPLOYMENT_KEY, deployment.to_bytes()).await?;
-        Ok(Applied { deployment, made_key, uploaded })
+        let removed = self.forget_projects(&now, before).await.unwrap_or_else(|error| {
+            // The stack is in place all the same, and the next time removes them.
+            watch(Progress::Step(format!("archives of earlier projects stay: {error}")));
+            Vec::new()
+        });
+        Ok(Applied { deployment, made_key, uploaded, removed })
     }
 
     async fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>) -> Result<(), DeployError> {
@@ -412,9 +504,15 @@ fn code_of(packages: &Packages) -> [String; 3] {
     packages.all().map(crate::Package::key)
 }
 
-fn parameters(settings: &Settings, suffix: &str, code: &[String; 3]) -> Vec<(&'static str, String)> {
+fn parameters(
+    settings: &Settings,
+    suffix: &str,
+    code: &[String; 3],
+    project: &str,
+) -> Vec<(&'static str, String)> {
     let mut all = settings.parameters();
     all.push(("Suffix", suffix.to_owned()));
+    all.push((PROJECT, project.to_owned()));
     all.extend(FUNCTIONS.iter().zip(code).map(|(function, key)| (function.code, key.clone())));
     all
 }
@@ -423,6 +521,11 @@ fn suffix_of(now: &Described) -> Result<String, DeployError> {
     now.parameters.get("Suffix").cloned().ok_or_else(|| {
         DeployError::Refused("the stack has no parameter Suffix: it was not made by this program".to_owned())
     })
+}
+
+/// Digest of the project in force.
+pub(crate) fn project_of(now: &Described) -> String {
+    now.parameters.get(PROJECT).cloned().unwrap_or_else(|| NO_PROJECT.to_owned())
 }
 
 fn new_suffix() -> Result<String, DeployError> {
@@ -441,21 +544,4 @@ fn expect_additions(plan: Plan) -> Result<(), DeployError> {
             .map(ToString::to_string),
     );
     if other.is_empty() { Ok(()) } else { Err(DeployError::DataAtRisk(other)) }
-}
-
-fn check_files(files: &BTreeMap<String, Vec<u8>>) -> Result<(), DeployError> {
-    let document = names::DEPLOYMENT_KEY.trim_start_matches(names::CONFIG_PREFIX);
-    let wrong: Vec<_> = files
-        .keys()
-        .filter(|name| {
-            let odd = |part: &str| part.is_empty() || part == "." || part == "..";
-            name.split('/').any(odd) || name.len() > 512 || name.as_str() == document
-        })
-        .map(|name| {
-            format!(
-                "configuration file {name:?}: not a relative path, or the name of the deployment document"
-            )
-        })
-        .collect();
-    if wrong.is_empty() { Ok(()) } else { Err(DeployError::Settings(wrong)) }
 }

@@ -2,7 +2,7 @@
 
 use pangolin_stack::{AnchorPlace, Architecture, DeploymentDocument, SCHEMA_VERSION, Workers};
 
-use crate::{DeployError, stack::Described};
+use crate::{DeployError, deployer::project_of, stack::Described};
 
 /// The document of a stack.
 pub(crate) fn of(
@@ -23,6 +23,7 @@ pub(crate) fn of(
         region: region.to_owned(),
         table: text("TableName")?,
         data_bucket: text("DataBucket")?,
+        project: project_of(described),
         anchor: AnchorPlace { bucket: text("AnchorBucket")?, retention_days },
         doorbell_url: text("DoorbellUrl")?,
         workers: Workers {

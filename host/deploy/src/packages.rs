@@ -1,17 +1,25 @@
 //! The code of the functions.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Cursor, Read as _},
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_core::ids::Digest;
-use pangolin_stack::Architecture;
+use pangolin_stack::{Architecture, LABEL_FILE, Label, Release};
+use zip::{ZipArchive, result::ZipError};
 
 use crate::{DeployError, names, template::FUNCTIONS};
 
 /// Largest archive that is taken. Lambda takes 250 MB unpacked; ours have a few.
 const ZIP_BYTES_MAX: usize = 100 * 1024 * 1024;
 
-/// One archive: a zip with `bootstrap` in it.
+/// Largest label in bytes.
+const LABEL_BYTES_MAX: u64 = 64 << 10;
+
+/// One archive: a zip with `bootstrap` in it, and a label that says what it is.
 #[derive(Debug, Clone)]
 pub struct Package {
     pub(crate) bytes: Vec<u8>,
@@ -30,6 +38,26 @@ impl Package {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}{}.zip", names::CODE_PREFIX, self.digest.hex())
+    }
+
+    /// What the archive says about itself.
+    ///
+    /// # Errors
+    /// Why that is not known, as words that follow "it".
+    fn label(&self) -> Result<Label, String> {
+        let unreadable = |error: &dyn std::fmt::Display| format!("cannot be read: {error}");
+        let mut archive = ZipArchive::new(Cursor::new(&self.bytes)).map_err(|error| unreadable(&error))?;
+        let file = match archive.by_name(LABEL_FILE) {
+            Err(ZipError::FileNotFound) => {
+                return Err(format!(
+                    "does not say of which release it is (no {LABEL_FILE} in it): make it anew"
+                ));
+            }
+            other => other.map_err(|error| unreadable(&error))?,
+        };
+        let mut bytes = Vec::new();
+        file.take(LABEL_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+        Label::read(&bytes).map_err(|error| unreadable(&error))
     }
 
     /// The digest as Lambda shows it.
@@ -51,22 +79,32 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// Reads `<function>-<architecture>.zip` for every function, as `cargo xtask package` names them.
+    /// Reads `<function>-<architecture>.zip` for every function, as `cargo xtask package` names them. Each must say that it
+    /// is of the `release` that deploys: functions load native code that the deploying program makes.
     ///
     /// # Errors
-    /// [`DeployError::Packages`] names everything that is missing, unreadable or no archive, at once.
-    pub fn read(dir: &Path, architecture: Architecture) -> Result<Self, DeployError> {
+    /// [`DeployError::Packages`] names everything that is missing, unreadable, no archive or of another release, at once.
+    pub fn read(dir: &Path, architecture: Architecture, release: &Release) -> Result<Self, DeployError> {
         let mut problems = Vec::new();
         let mut read = |name: &str| {
             let path = dir.join(format!("{name}-{}.zip", architecture.as_str()));
-            let bytes = fs::read(&path).unwrap_or_else(|error| {
-                problems.push(match error.kind() {
-                    io::ErrorKind::NotFound => format!("{} is missing", path.display()),
-                    _ => format!("{} cannot be read: {error}", path.display()),
-                });
-                Vec::new()
-            });
-            Package::new(bytes)
+            let mut problem = |words: &str| problems.push(format!("{} {words}", path.display()));
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    match error.kind() {
+                        io::ErrorKind::NotFound => problem("is missing"),
+                        _ => problem(&format!("cannot be read: {error}")),
+                    }
+                    return Package::new(Vec::new());
+                }
+            };
+            let package = Package::new(bytes);
+            match package.label() {
+                Ok(label) => label.differences(name, architecture, release).iter().for_each(|it| problem(it)),
+                Err(words) => problem(&words),
+            }
+            package
         };
         let [inbox, tick, task_events] = FUNCTIONS.map(|function| read(function.name));
         let packages = Self { inbox, tick, task_events };

@@ -126,6 +126,8 @@ pub struct Plan {
     pub creates: bool,
     /// Random part of its names.
     pub suffix: String,
+    /// Digest (`sha256:…`) of the project that functions are to have; `none` when there is none yet.
+    pub project: String,
     /// The changes: removals and replacements first. Empty: nothing to do in the stack.
     pub changes: Vec<Change>,
     /// The change set to execute; none for a new stack, which is made in two steps.
@@ -137,12 +139,13 @@ impl Plan {
     pub(crate) fn new(
         stack: &str,
         suffix: String,
+        project: String,
         creates: bool,
         mut changes: Vec<Change>,
         change_set: Option<String>,
     ) -> Self {
         changes.sort_by(|a, b| (a.action, &a.id).cmp(&(b.action, &b.id)));
-        Self { stack: stack.to_owned(), creates, suffix, changes, change_set }
+        Self { stack: stack.to_owned(), creates, suffix, project, changes, change_set }
     }
 
     /// What would leave data behind. A plan with such changes is not applied.
@@ -199,7 +202,7 @@ mod tests {
             name: None,
             reasons: reasons.iter().map(|&reason| reason.to_owned()).collect(),
         });
-        Plan::new("demo", "00000000".to_owned(), false, changes.collect(), None)
+        Plan::new("demo", "00000000".to_owned(), "none".to_owned(), false, changes.collect(), None)
     }
 
     #[test]

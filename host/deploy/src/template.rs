@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use document::Template;
 pub(crate) use functions::{FUNCTIONS, Function, SCHEDULE};
-pub(crate) use parameters::NO_CODE;
+pub(crate) use parameters::{NO_CODE, NO_PROJECT};
 pub use rights::{Allow, Grant};
 pub(crate) use storage::ANCHOR_FLOOR_DAYS;
 

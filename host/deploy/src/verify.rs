@@ -7,12 +7,16 @@ mod ledger;
 use std::sync::Arc;
 
 use pangolin_anchor_s3::S3Anchor;
+use pangolin_aws::CallError;
+use pangolin_core::ids::Digest;
 use pangolin_ports::{anchor::AnchorError, memory::SystemClock};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    DeployError, Deployer, Packages, Progress, document, key,
+    DeployError, Deployer, Packages, Progress,
+    deployer::project_of,
+    document, key, names,
     progress::Watch,
     stack::Described,
     template::{self, ANCHOR_FLOOR_DAYS},
@@ -104,6 +108,7 @@ impl Deployer {
         step("stack and configuration");
         self.look_at_stack(&mut all, &now).await?;
         self.look_at_document(&mut all, &now).await;
+        self.look_at_project(&mut all, &now).await;
         self.look_at_key(&mut all, &now).await;
         step("table");
         self.look_at_ledger(&mut all, &now).await;
@@ -159,6 +164,33 @@ impl Deployer {
         }
     }
 
+    /// The archive that the functions read must be there and be the one that is pinned.
+    async fn look_at_project(&self, all: &mut Vec<Check>, now: &Described) {
+        let project = project_of(now);
+        let mut checks = Checks::about(all, format!("project {project}"));
+        let Ok(bucket) = now.output("DataBucket") else {
+            return checks.add(
+                "archive",
+                false,
+                "the stack does not name its bucket; apply again".to_owned(),
+            );
+        };
+        let key = names::project_key(project.trim_start_matches("sha256:"));
+        let bytes = match self.s3.get_object().bucket(bucket).key(&key).send().await {
+            Ok(answer) => answer.body.collect().await.map_err(|error| error.to_string()),
+            Err(error) => Err(CallError::new(error).to_string()),
+        };
+        match bytes {
+            Ok(bytes) => checks.equal(
+                "archive",
+                Digest::of(&bytes.to_vec()).to_string(),
+                project,
+                "somebody changed it, and the tick refuses it: remove it and apply again",
+            ),
+            Err(error) => checks.unreadable("archive", &error),
+        }
+    }
+
     async fn look_at_key(&self, all: &mut Vec<Check>, now: &Described) {
         let (Ok(prefix), Ok(role)) = (now.output("SecretsPrefix"), now.output("TickRoleArn")) else {
             let mut checks = Checks::about(all, "signing key");
@@ -179,7 +211,7 @@ impl Deployer {
                 let text = if same { "only the tick can read it" } else { "others may read it; apply again" };
                 checks.add("policy", same, text.to_owned());
             }
-            Err(error) => checks.unreadable("policy", &pangolin_aws::CallError::new(error)),
+            Err(error) => checks.unreadable("policy", &CallError::new(error)),
         }
     }
 

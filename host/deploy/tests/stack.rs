@@ -1,7 +1,6 @@
 //! Plan, apply, verify, status and destroy against ministack.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,7 +8,8 @@ use std::{
 use aws_sdk_cloudwatch::types::StateValue;
 use pangolin_aws::{Aws, Service};
 use pangolin_deploy::{
-    Action, DeployError, Deployer, DestroyOptions, Package, Packages, Progress, QueueDepth, Settings, names,
+    Action, DeployError, Deployer, DestroyOptions, Package, Packages, Progress, Project, QueueDepth,
+    Settings, names,
 };
 use pangolin_orchestrator::lease::{StoreLease, Tried};
 use pangolin_ports::{clock::Clock as _, memory::SystemClock};
@@ -52,6 +52,10 @@ fn archive(script: &str) -> Package {
 fn packages(version: &str) -> Packages {
     let code = |name: &str| archive(&format!("#!/bin/sh\n# {name} {version}\nexit 1\n"));
     Packages { inbox: code("inbox"), tick: code("tick"), task_events: code("task-events") }
+}
+
+fn project(text: &str) -> Project {
+    Project::new(text.as_bytes().to_vec())
 }
 
 fn settings() -> Settings {
@@ -110,10 +114,11 @@ async fn a_stack_from_plan_to_destroy() {
     let deployer = deployer(&aws);
     let settings = settings();
     let first = packages("1");
+    let mine = project("the first");
 
     // Nothing there yet.
     assert!(matches!(deployer.status().await, Err(DeployError::NoStack(_))));
-    let plan = deployer.plan(&settings, &first).await.expect("a plan");
+    let plan = deployer.plan(&settings, &first, Some(&mine)).await.expect("a plan");
     assert!(plan.creates && plan.change_set.is_none());
     assert!(plan.changes.iter().all(|change| change.action == Action::Add), "{plan}");
     for id in ["Ledger", "Data", "Anchor", "Tick", "EveryMinute", "TaskRole", "DoorbellToTick"] {
@@ -124,9 +129,8 @@ async fn a_stack_from_plan_to_destroy() {
     // Applied: the document names what is there, the key is made once.
     let news = Mutex::new(Vec::new());
     let watch = |progress: Progress| news.lock().expect("no panic before").push(progress.to_string());
-    let files = BTreeMap::from([("pangolin.toml".to_owned(), b"namespace = \"demo\"\n".to_vec())]);
     let applied = deployer
-        .apply(&plan, &settings, &first, &files, &watch)
+        .apply(&plan, &settings, &first, &mine, &watch)
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}", news.lock().expect("no panic before").join("\n")));
     assert!(applied.made_key && applied.uploaded == 3, "{applied:?}");
@@ -141,29 +145,62 @@ async fn a_stack_from_plan_to_destroy() {
     let s3 = aws_sdk_s3::Client::from_conf(
         aws_sdk_s3::config::Builder::from(&aws.sdk(Service::S3)).force_path_style(true).build(),
     );
-    let file = s3.get_object().bucket(&document.data_bucket).key("config/pangolin.toml").send().await;
-    let file = file.expect("it was put there").body.collect().await.expect("its bytes").to_vec();
-    assert_eq!(file, files["pangolin.toml"]);
+    let archive = async |project: &Project| {
+        let found = s3.get_object().bucket(&document.data_bucket).key(project.key()).send().await.ok()?;
+        Some(found.body.collect().await.expect("its bytes").to_vec())
+    };
+    assert_eq!(archive(&mine).await.as_deref(), Some(&b"the first"[..]));
+    let lambda = aws_sdk_lambda::Client::new(&aws.sdk(Service::Lambda));
+    let pinned = async || {
+        let name = deployer.status().await.expect("a status").outputs["TickFunction"].clone();
+        let tick = lambda.get_function_configuration().function_name(name).send().await.expect("a function");
+        let variables = tick.environment().and_then(|it| it.variables()).expect("variables").clone();
+        variables[names::ENV_PROJECT].clone()
+    };
+    assert_eq!(pinned().await, mine.digest().to_string());
+    assert_eq!(document.project, mine.digest().to_string());
 
     the_pulse_shows_what_goes_on(&aws, &deployer, &document.table).await;
 
     // Nothing to do; then other code is a modification, is uploaded once, and the key stays.
-    let again = deployer.plan(&settings, &first).await.expect("a plan");
-    assert!(again.changes.is_empty(), "{again}");
+    for same in [Some(&mine), None] {
+        let again = deployer.plan(&settings, &first, same).await.expect("a plan");
+        assert!(again.changes.is_empty() && again.project == mine.digest().to_string(), "{again}");
+    }
     let second = packages("2");
-    let plan = deployer.plan(&settings, &second).await.expect("a plan");
+    let plan = deployer.plan(&settings, &second, Some(&mine)).await.expect("a plan");
     assert!(!plan.creates);
     assert!(
         plan.changes.iter().any(|change| change.id == "Tick" && change.action == Action::Modify),
         "{plan}"
     );
     assert!(plan.endangered().is_empty());
-    let applied = deployer.apply(&plan, &settings, &second, &files, &quiet).await.expect("applied");
+    let applied = deployer.apply(&plan, &settings, &second, &mine, &quiet).await.expect("applied");
     assert!(!applied.made_key);
     assert_eq!(applied.uploaded, 3);
     assert_eq!(applied.deployment.verifier_key, document.verifier_key);
     let status = deployer.status().await.expect("a status");
     assert!(status.has_code && status.template_is_current, "{status:?}");
+
+    // Another project is a change of the stack. The one that functions had stays, so that they can go on with it until they are
+    // switched and after a rollback; the one before that goes. Nothing but what was planned is applied.
+    let (other, third) = (project("the second"), project("the third"));
+    let plan = deployer.plan(&settings, &second, Some(&other)).await.expect("a plan");
+    assert!(plan.changes.iter().any(|it| it.id == "Tick" && it.action == Action::Modify), "{plan}");
+    let refused = deployer.apply(&plan, &settings, &second, &mine, &quiet).await;
+    assert!(matches!(refused, Err(DeployError::Refused(_))), "{refused:?}");
+    let applied = deployer.apply(&plan, &settings, &second, &other, &quiet).await.expect("applied");
+    assert_eq!((pinned().await, applied.removed), (other.digest().to_string(), Vec::<String>::new()));
+    assert_eq!(applied.deployment.project, other.digest().to_string());
+    assert!(archive(&mine).await.is_some() && archive(&other).await.is_some());
+    let plan = deployer.plan(&settings, &second, Some(&third)).await.expect("a plan");
+    let applied = deployer.apply(&plan, &settings, &second, &third, &quiet).await.expect("applied");
+    assert_eq!(applied.removed, Vec::<String>::new(), "it is younger than a day");
+    let impatient = deployer.clone().keeping_projects(Duration::ZERO);
+    let plan = impatient.plan(&settings, &second, Some(&other)).await.expect("a plan");
+    let applied = impatient.apply(&plan, &settings, &second, &other, &quiet).await.expect("applied");
+    assert_eq!(applied.removed, [mine.key()]);
+    assert!(archive(&mine).await.is_none() && archive(&third).await.is_some());
 
     // Verify finds exactly what this emulator's CloudFormation drops, above all the lock of the anchor.
     let verified = deployer.verify(Some(&second), &quiet).await.expect("verified");
@@ -184,6 +221,13 @@ async fn a_stack_from_plan_to_destroy() {
     assert!(!verified.holds());
     let lock = verified.checks.iter().find(|it| it.what == "object lock").expect("it was looked at");
     assert!(lock.found.contains("do not use this anchor"), "{lock:?}");
+
+    // An archive that somebody changed is found; the tick would not take it.
+    let put = s3.put_object().bucket(&document.data_bucket).key(other.key()).body(b"evil".to_vec().into());
+    put.send().await.expect("nobody checks rights here");
+    let verified = deployer.verify(Some(&second), &quiet).await.expect("verified");
+    let found = verified.findings().find(|it| it.what == "archive").expect("it is found");
+    assert!(found.resource.contains(&other.digest().to_string()), "{found:?}");
 
     // Code of another release is found.
     let verified = deployer.verify(Some(&first), &quiet).await.expect("verified");
@@ -217,7 +261,7 @@ async fn a_stack_from_plan_to_destroy() {
     document_stays.expect("what is in it stays");
 
     // A new stack of the same name does not meet what the old one left.
-    let plan = deployer.plan(&settings, &second).await.expect("a plan");
+    let plan = deployer.plan(&settings, &second, Some(&mine)).await.expect("a plan");
     assert!(plan.creates && !document.table.ends_with(&plan.suffix), "{}", plan.suffix);
 }
 
@@ -229,10 +273,10 @@ async fn bad_input_is_refused_before_any_call() {
     let deployer = deployer(&aws);
     let wrong = Settings { stack: "other".to_owned(), log_retention_days: 2, ..Settings::default() };
     let broken = Packages { inbox: Package::new(b"ELF".to_vec()), ..packages("1") };
-    let Err(DeployError::Settings(findings)) = deployer.plan(&wrong, &broken).await else {
+    let Err(DeployError::Settings(findings)) = deployer.plan(&wrong, &broken, None).await else {
         panic!("it must be refused")
     };
     assert_eq!(findings.len(), 3, "{findings:#?}");
-    let error = deployer.plan(&settings(), &packages("1")).await.expect_err("nobody answers");
+    let error = deployer.plan(&settings(), &packages("1"), None).await.expect_err("nobody answers");
     assert!(error.to_string().contains("stack demo"), "{error}");
 }

@@ -21,6 +21,9 @@ pub struct Pinned {
     pub base_commit: Option<String>,
 }
 
+/// Code of a finding that is no judgement: a store did not answer. Whatever is asked stays where it is and is asked again.
+pub const UNJUDGED: &str = "storage";
+
 /// The deployment's side of admission.
 #[async_trait]
 pub trait Admission: Send + Sync {
@@ -34,7 +37,7 @@ pub trait Admission: Send + Sync {
     fn retry(&self) -> RetryPolicy;
 
     /// Resolves everything the plan refers to; it is the plan as the pattern amended it. `base` is what the submitter
-    /// brought. All findings at once; nothing is stored but blobs.
+    /// brought. All findings at once, or one with [`UNJUDGED`]; nothing is stored but blobs.
     async fn pin(&self, plan: &Plan, base: Option<&Base>) -> Result<Pinned, Vec<Finding>>;
 
     /// Resolves what added items refer to, first in what the run is pinned to; answers the blob that lists it. Pointers

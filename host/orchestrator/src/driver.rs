@@ -33,7 +33,7 @@ use crate::{
     keys,
     leadership::{Leadership, LeadershipError},
     ledger::{Ledger, LedgerError, Summary},
-    load::{LoadError, load_run},
+    load::{Known, LoadError, catch_up, load_run},
     patterns::Patterns,
     senders::Senders,
 };
@@ -67,6 +67,8 @@ pub struct Parts {
     pub queues: BTreeMap<QueueName, QueuePolicy>,
     /// Names this process in the fence cell; unique per process start.
     pub holder: String,
+    /// How often a commit is tried while the store does not answer; then the driver ends. `None`: until it does.
+    pub commit_tries: Option<u32>,
     /// Called whenever this process starts to lead.
     pub on_lead: Box<dyn Fn() + Send + Sync>,
 }
@@ -103,6 +105,9 @@ const REPORTS_PER_TURN: usize = 256;
 /// Messages taken per turn at most.
 const MESSAGES_PER_TURN: usize = 16;
 
+/// Marks of active runs read at once.
+const ACTIVE_PAGE: usize = 256;
+
 /// Pause before an attempt that could not be prepared is tried again, in milliseconds.
 const PREPARE_PAUSE_MS: i64 = 1_000;
 
@@ -113,12 +118,13 @@ const PREPARE_PAUSE_MS: i64 = 1_000;
 /// [`DriverError`]. Everything committed stays; a later call continues.
 pub async fn serve(parts: Parts, shutdown: impl Future<Output = ()> + Send) -> Result<(), DriverError> {
     let mut shutdown = std::pin::pin!(shutdown);
+    let parts = Arc::new(parts);
     loop {
         let _leader = tokio::select! {
             leader = parts.leadership.acquire() => leader?,
             () = &mut shutdown => return Ok(()),
         };
-        let mut driver = match Driver::load(&parts).await {
+        let mut driver = match Driver::load(&parts, Folded::default()).await {
             Err(DriverError::Ledger(LedgerError::Deposed(why))) => {
                 tracing::warn!(%why, "lost leadership while loading");
                 continue;
@@ -152,8 +158,12 @@ enum Event {
     NothingLeft,
 }
 
-struct Driver<'p> {
-    parts: &'p Parts,
+/// What a driver folded, for the driver after it in the same process: it then reads only what came since.
+#[derive(Default)]
+struct Folded(HashMap<RunId, (Known, Summary)>);
+
+struct Driver {
+    parts: Arc<Parts>,
     ledger: Ledger,
     scheduler: Scheduler,
     summaries: HashMap<RunId, Summary>,
@@ -183,10 +193,11 @@ struct Driver<'p> {
     plans_in: mpsc::UnboundedSender<Box<Planned>>,
 }
 
-impl<'p> Driver<'p> {
+impl Driver {
     /// Takes the fence, folds every active run and hands running attempts to the executor again.
-    async fn load(parts: &'p Parts) -> Result<Self, DriverError> {
+    async fn load(parts: &Arc<Parts>, mut folded: Folded) -> Result<Self, DriverError> {
         let mut ledger = Ledger::take_over(parts.store.clone(), parts.key.clone(), &parts.holder).await?;
+        ledger.try_at_most(parts.commit_tries);
         let mut scheduler = Scheduler::new(parts.queues.clone());
         let mut summaries = HashMap::new();
         let (reporter, reports) = mpsc::unbounded_channel();
@@ -195,11 +206,22 @@ impl<'p> Driver<'p> {
         let mut growing = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = parts.store.scan(keys::ACTIVE_PREFIX, after.as_deref(), 256).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, _) in &page {
-                let Ok(run) = RunId::new(&key[keys::ACTIVE_PREFIX.len()..]) else { continue };
+            let page = parts.store.scan(keys::ACTIVE_PREFIX, after.as_deref(), ACTIVE_PAGE).await?;
+            after = page.last().map(|(last, _)| last.clone());
+            for (key, cell) in &page {
+                let Some(run) = keys::active_run(key, &cell.value) else {
+                    tracing::error!(cell = key, "this cell names no run and is left alone");
+                    continue;
+                };
+                ledger.marked(run.clone(), key.clone());
+                if let Some((known, summary)) = folded.0.remove(&run)
+                    && let Some(Known { state, chain }) = known_still(parts, &run, known).await
+                {
+                    ledger.adopt(run.clone(), chain);
+                    scheduler.insert_run(state);
+                    summaries.insert(run, summary);
+                    continue;
+                }
                 // One damaged run must not stop the others: it stays active and is reported by `status`.
                 let loaded = match load_run(&*parts.store, &*parts.blobs, &run).await {
                     Ok(loaded) => loaded,
@@ -227,9 +249,12 @@ impl<'p> Driver<'p> {
                     scheduler.insert_run(loaded.state);
                 }
             }
+            if page.len() < ACTIVE_PAGE {
+                break;
+            }
         }
         let mut driver = Self {
-            parts,
+            parts: parts.clone(),
             ledger,
             scheduler,
             summaries,
@@ -261,6 +286,22 @@ impl<'p> Driver<'p> {
         parts.executor.sweep(&running).await;
         driver.act().await?;
         Ok(driver)
+    }
+
+    /// Ends the driver and keeps what is in the ledger too. Nothing when something waits for a commit, and no run whose pattern
+    /// is asked.
+    fn into_folded(mut self) -> Folded {
+        if self.ledger.is_dirty() {
+            return Folded::default();
+        }
+        let runs = std::mem::take(&mut self.summaries).into_iter();
+        let folded = runs.filter_map(|(run, summary)| {
+            let is_growing = self.growing.contains_key(&run);
+            let chain = self.ledger.chain(&run).cloned()?;
+            let state = self.scheduler.remove_run(&run).filter(|_| !is_growing)?;
+            Some((run, (Known { state, chain }, summary)))
+        });
+        Folded(folded.collect())
     }
 
     /// Hands every running attempt to the executor (again); answers their dispatches.
@@ -335,7 +376,8 @@ impl<'p> Driver<'p> {
                 let mut taken = 0;
                 for message in messages {
                     match self.take(message, now).await {
-                        Err(DriverError::Blob(error @ BlobError::Full(_))) => {
+                        // Neither says anything about the message.
+                        Err(DriverError::Blob(error @ (BlobError::Full(_) | BlobError::Other { .. }))) => {
                             self.pause_inbox(now, &error);
                             break;
                         }
@@ -530,6 +572,17 @@ impl<'p> Driver<'p> {
             }
         }
         Ok(())
+    }
+}
+
+/// What is known about a run, brought up to date. `None`: it has to be loaded, which also says what is wrong with it.
+async fn known_still(parts: &Parts, run: &RunId, known: Known) -> Option<Known> {
+    match catch_up(&*parts.store, &*parts.blobs, run, known).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::warn!(%run, error = %causes(&error), "cannot follow the run; it is loaded anew");
+            None
+        }
     }
 }
 

@@ -96,7 +96,7 @@ impl StoreLease {
     /// Tries once.
     ///
     /// # Errors
-    /// The store.
+    /// The store; [`RunStoreError::Busy`] also when it does not say what became of the lease.
     pub async fn try_acquire(&self) -> Result<Tried, RunStoreError> {
         loop {
             let cell = self.store.get(LEASE).await?;
@@ -125,7 +125,8 @@ impl StoreLease {
         self.clock.now_ms().saturating_add(i64::try_from(self.life.as_millis()).unwrap_or(i64::MAX)).max(1)
     }
 
-    /// Writes the cell over `version`; the new version, or `None` when somebody was faster.
+    /// Writes the cell over `version`; the new version, or `None` when somebody was faster. An answer that stays unknown is an
+    /// error: whoever asks decides whether it is worth another try.
     async fn put(&self, version: u64, expires_at: i64) -> Result<Option<u64>, RunStoreError> {
         let key = LEASE.to_owned();
         let guard = match version {
@@ -143,7 +144,8 @@ impl StoreLease {
         match self.store.commit(batch).await? {
             Commit::Committed => Ok(Some(version + 1)),
             Commit::GuardFailed { .. } => Ok(None),
-            Commit::Unknown => Ok(self.store.was_committed(&id).await?.then_some(version + 1)),
+            Commit::Unknown if self.store.was_committed(&id).await? => Ok(Some(version + 1)),
+            Commit::Unknown => Err(RunStoreError::Busy(format!("what became of {id} is not known"))),
         }
     }
 }
@@ -164,6 +166,38 @@ impl Held {
         }
     }
 
+    /// Does `work` and prolongs the lease until it is done. When somebody took the lease over the work goes on all the same:
+    /// what it may still do is decided by the fence.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let pause = i64::try_from((self.lease.life / RENEW_AFTER).as_millis()).unwrap_or(i64::MAX).max(1);
+        let mut work = std::pin::pin!(work);
+        loop {
+            let next = self.lease.clock.now_ms().saturating_add(pause);
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = self.lease.clock.sleep_until(next) => {}
+            }
+            // To its end, so that the version is known; the work goes on meanwhile.
+            let mut done = None;
+            let renewed = {
+                let mut renewal = std::pin::pin!(self.renew());
+                loop {
+                    tokio::select! {
+                        renewed = &mut renewal => break renewed,
+                        finished = &mut work, if done.is_none() => done = Some(finished),
+                    }
+                }
+            };
+            match (renewed, done) {
+                (_, Some(done)) => return done,
+                (Ok(true), None) => {}
+                (Ok(false), None) => return work.await,
+                (Err(error), None) => tracing::warn!(%error, "cannot renew the lease; it is tried again"),
+            }
+        }
+    }
+
     /// Gives the lease back at once. One that was taken over is left alone.
     ///
     /// # Errors
@@ -181,11 +215,17 @@ impl Leadership for StoreLease {
             source: source.into(),
         };
         let held = loop {
-            match self.try_acquire().await.map_err(failed)? {
-                Tried::Held(held) => break held,
+            let again = match self.try_acquire().await {
+                Ok(Tried::Held(held)) => break held,
                 // Looked at sooner than it expires: it may be given back.
-                Tried::Taken(until) => self.clock.sleep_until(until.min(self.soon())).await,
-            }
+                Ok(Tried::Taken(until)) => until.min(self.soon()),
+                Err(RunStoreError::Busy(why)) => {
+                    tracing::warn!(%why, "cannot take the lease; it is tried again");
+                    self.soon()
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            self.clock.sleep_until(again).await;
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         tokio::spawn(keep(held, stopped));
@@ -194,21 +234,9 @@ impl Leadership for StoreLease {
 }
 
 /// Renews until the guard is dropped, then gives back.
-async fn keep(mut held: Held, mut stopped: tokio::sync::oneshot::Receiver<()>) {
-    let pause = i64::try_from((held.lease.life / RENEW_AFTER).as_millis()).unwrap_or(i64::MAX).max(1);
-    loop {
-        let next = held.lease.clock.now_ms().saturating_add(pause);
-        tokio::select! {
-            _ = &mut stopped => break,
-            () = held.lease.clock.sleep_until(next) => {}
-        }
-        match held.renew().await {
-            Ok(true) => {}
-            // The fence of the new leader fails our next commit; there is nothing to give back.
-            Ok(false) => return,
-            Err(error) => tracing::warn!(%error, "cannot renew the lease; it is tried again"),
-        }
-    }
+async fn keep(mut held: Held, stopped: tokio::sync::oneshot::Receiver<()>) {
+    // Dropped or sent: both are the end.
+    let _ = held.during(stopped).await;
     if let Err(error) = held.release().await {
         tracing::warn!(%error, "cannot give the lease back; it ends by itself");
     }

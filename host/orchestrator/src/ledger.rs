@@ -1,6 +1,10 @@
 //! Building and committing batches: run chains, the deployment log, signatures.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use pangolin_audit::{
     canon::EncodeError,
@@ -87,6 +91,14 @@ pub enum LedgerError {
     /// A checkpoint cannot be signed.
     #[error("cannot sign a checkpoint")]
     Sign(#[source] CheckpointError),
+    /// The store was asked to commit and did not say what became of it, as often as it is asked.
+    #[error("what became of batch {batch} is not known after {tried} tries; it is there whole or not at all")]
+    Unanswered {
+        /// Id of the batch.
+        batch: String,
+        /// Tries.
+        tried: u32,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] RunStoreError),
@@ -163,8 +175,14 @@ pub struct Ledger {
     key: Arc<SigningKey>,
     fence: u64,
     nonce: String,
+    /// How often a commit is tried while the store does not answer. `None`: until it does.
+    tries: Option<u32>,
     batches: u64,
     chains: HashMap<RunId, RunChain>,
+    /// The cell that marks each run which is not sealed ([`keys::ACTIVE_PREFIX`]).
+    markers: HashMap<RunId, String>,
+    /// Numbers of those cells that are taken.
+    numbers: BTreeSet<u64>,
     /// Of everything appended, also of what waits for a commit.
     log: Frontier,
     admissions: u64,
@@ -205,8 +223,11 @@ impl Ledger {
             key,
             fence: version + 1,
             nonce: holder.to_owned(),
+            tries: None,
             batches: 0,
             chains: HashMap::new(),
+            markers: HashMap::new(),
+            numbers: BTreeSet::new(),
             log: Frontier::new(),
             admissions: 0,
             committed_log: Frontier::new(),
@@ -215,6 +236,11 @@ impl Ledger {
         };
         ledger.load_log().await?;
         Ok(ledger)
+    }
+
+    /// A commit is tried so often while the store does not answer, and fails then. Without this it waits until the store does.
+    pub const fn try_at_most(&mut self, tries: Option<u32>) {
+        self.tries = tries;
     }
 
     async fn load_log(&mut self) -> Result<(), LedgerError> {
@@ -260,6 +286,18 @@ impl Ledger {
     /// Registers the chain of a loaded run.
     pub fn adopt(&mut self, run: RunId, chain: RunChain) {
         self.chains.insert(run, chain);
+    }
+
+    /// Registers a cell that marks a run which is not sealed. Call for all of them before anything is admitted.
+    pub fn marked(&mut self, run: RunId, cell: String) {
+        self.numbers.extend(keys::active_number(&cell));
+        self.markers.insert(run, cell);
+    }
+
+    /// Where the chain of a run stands, with what waits for a commit.
+    #[must_use]
+    pub fn chain(&self, run: &RunId) -> Option<&RunChain> {
+        self.chains.get(run)
     }
 
     /// Appends an entry to a run (a new run starts with its first entry).
@@ -353,7 +391,10 @@ impl Ledger {
         self.admissions += 1;
         self.put(keys::receipt(run), receipt.to_bytes().map_err(LedgerError::Log)?);
         self.put_summary(run, &summary);
-        self.put(keys::active(run), Vec::new());
+        let number = (0..).find(|number| !self.numbers.contains(number)).unwrap_or_default();
+        let cell = keys::active(number);
+        self.put(cell.clone(), run.as_str().as_bytes().to_vec());
+        self.marked(run.clone(), cell);
         Ok((receipt, summary))
     }
 
@@ -385,7 +426,12 @@ impl Ledger {
             SealRecord { run_checkpoint, admit_index: summary.log_index, seal_index, log_checkpoint, at };
         self.put(keys::seal(run), to_json(&record));
         self.put_summary(run, &Summary { finished_at: Some(at), outcome: Some(outcome), ..summary.clone() });
-        self.delete(keys::active(run));
+        if let Some(cell) = self.markers.remove(run) {
+            if let Some(number) = keys::active_number(&cell) {
+                self.numbers.remove(&number);
+            }
+            self.delete(cell);
+        }
         Ok(())
     }
 
@@ -422,7 +468,8 @@ impl Ledger {
     }
 
     /// Makes everything appended since the last commit durable: in one batch, or in several in order when the store takes
-    /// less at once ([`RunStore::limits`]). A busy or full store is waited for: nothing is lost and nothing is done twice.
+    /// less at once ([`RunStore::limits`]). A busy or full store is waited for, unless [`Ledger::try_at_most`] says for how long:
+    /// nothing is lost and nothing is done twice.
     ///
     /// A crash between two of them is harmless:
     /// - units are committed in the order in which they were recorded, over all runs: whoever takes a lock or a slot stands
@@ -432,7 +479,8 @@ impl Ledger {
     /// - nothing is done about any of them before the last commit is durable.
     ///
     /// # Errors
-    /// [`LedgerError::Deposed`] when another driver leads; drop this value then.
+    /// [`LedgerError::Deposed`] when another driver leads, [`LedgerError::Unanswered`] when what became of it is not known. Drop
+    /// this value then; whoever takes the fence next reads what there is.
     pub async fn commit(&mut self) -> Result<(), LedgerError> {
         let limits = self.store.limits();
         let mut units = std::mem::take(&mut self.pending).units.into_iter().peekable();
@@ -510,7 +558,9 @@ impl Ledger {
         let mut again = batch.clone();
         let mut next = Some(batch);
         let mut warned = false;
+        let mut tried = 0;
         loop {
+            tried += 1;
             let batch = next.take().unwrap_or_else(|| again.clone());
             match self.store.commit(batch).await {
                 Ok(Commit::Committed) => return Ok(()),
@@ -525,6 +575,9 @@ impl Ledger {
                     Err(error) => wait_for(error, &mut warned)?,
                 },
                 Err(error) => wait_for(error, &mut warned)?,
+            }
+            if self.tries.is_some_and(|tries| tried >= tries) {
+                return Err(LedgerError::Unanswered { batch: id, tried });
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }

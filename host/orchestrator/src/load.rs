@@ -105,7 +105,7 @@ pub async fn load_run(
     blobs: &dyn BlobStore,
     run: &RunId,
 ) -> Result<LoadedRun, LoadError> {
-    let (entries, chain) = read_entries(store, run).await?;
+    let (entries, chain) = read_entries(store, run, RunChain::new()).await?;
     let Some(first) = entries.first() else { return Err(LoadError::NotFound(run.clone())) };
     let EntryBody::RunSubmitted(submitted) = &first.body else {
         let problem = format!("the first entry is {}, not run.submitted", first.body.kind());
@@ -122,17 +122,61 @@ pub async fn load_run(
         {
             drop(tracker.cut(&state, now));
         }
-        let added = match &entry.body {
-            EntryBody::RunExtended { document, .. } => Some(load_items(blobs, run, document).await?),
-            _ => None,
-        };
-        state.apply(entry, added).map_err(illegal)?;
+        apply(&mut state, blobs, run, entry).await?;
         if let Some(tracker) = &mut tracker {
             tracker.note(&state, entry);
         }
     }
     let is_live = state.growth().is_some_and(Growth::is_live) && state.outcome().is_none();
     Ok(LoadedRun { tracker: tracker.filter(|_| is_live), state, chain, entries })
+}
+
+/// A run that was folded before, and where its chain stood then.
+pub(crate) struct Known {
+    pub(crate) state: RunState,
+    pub(crate) chain: RunChain,
+}
+
+/// Folds what was appended since. `None` when that does not follow on what is known; then the run has to be loaded. Not for
+/// runs whose pattern is asked: what its next step sees follows from all entries.
+///
+/// # Errors
+/// [`LoadError`] names the entry or blob.
+pub(crate) async fn catch_up(
+    store: &dyn RunStore,
+    blobs: &dyn BlobStore,
+    run: &RunId,
+    known: Known,
+) -> Result<Option<Known>, LoadError> {
+    let Known { mut state, chain } = known;
+    let head = store.head(&keys::run_stream(run)).await?;
+    if (head.len, head.hash) == (chain.len(), chain.head()) {
+        return Ok(Some(Known { state, chain }));
+    }
+    let before = chain.head();
+    let (entries, chain) = read_entries(store, run, chain).await?;
+    if entries.first().is_none_or(|entry| entry.prev != before) {
+        return Ok(None);
+    }
+    for entry in &entries {
+        apply(&mut state, blobs, run, entry).await?;
+    }
+    Ok(Some(Known { state, chain }))
+}
+
+async fn apply(
+    state: &mut RunState,
+    blobs: &dyn BlobStore,
+    run: &RunId,
+    entry: &Entry,
+) -> Result<(), LoadError> {
+    let added = match &entry.body {
+        EntryBody::RunExtended { document, .. } => Some(load_items(blobs, run, document).await?),
+        _ => None,
+    };
+    state
+        .apply(entry, added)
+        .map_err(|source| LoadError::Illegal { run: run.clone(), source: Box::new(source) })
 }
 
 /// Where steps after the first began, with their time: what came later belongs to the step after.
@@ -144,12 +188,16 @@ fn step_starts(entries: &[Entry]) -> VecDeque<(u64, i64)> {
     entries.iter().filter_map(start).collect()
 }
 
-async fn read_entries(store: &dyn RunStore, run: &RunId) -> Result<(Vec<Entry>, RunChain), LoadError> {
+/// Reads what stands behind `chain`.
+async fn read_entries(
+    store: &dyn RunStore,
+    run: &RunId,
+    mut chain: RunChain,
+) -> Result<(Vec<Entry>, RunChain), LoadError> {
     let stream = keys::run_stream(run);
     let mut entries: Vec<Entry> = Vec::new();
-    let mut chain = RunChain::new();
     loop {
-        let page = store.read(&stream, entries.len() as u64, 4096).await?;
+        let page = store.read(&stream, chain.len(), 4096).await?;
         if page.is_empty() {
             return Ok((entries, chain));
         }

@@ -8,6 +8,7 @@ use pangolin_core::{
     ids::{Digest, QueueName},
     pattern::{Decisions, RunView, StepLimits},
 };
+use pangolin_ports::blob_store::BlobError;
 
 /// The pattern that a queue is bound to now.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +52,8 @@ pub struct StepAnswer {
 /// A failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepFailure {
-    /// Code of the plugin host's closed vocabulary.
+    /// Code of the plugin host's closed vocabulary, or [`UNJUDGED`](crate::admission::UNJUDGED) when a store did not answer: then
+    /// nothing was asked, and the same is asked again until there is an answer.
     pub code: String,
     /// One sentence.
     pub message: String,
@@ -77,6 +79,17 @@ pub enum OnFailure {
     },
 }
 
+/// Why a queue has no pattern that can be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BindingError {
+    /// It cannot be used before somebody does something: one sentence that says what.
+    #[error("{0}")]
+    Unusable(String),
+    /// No judgement: a store did not answer. It may later.
+    #[error(transparent)]
+    Store(#[from] BlobError),
+}
+
 /// Which component is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -93,8 +106,8 @@ pub trait Patterns: Send + Sync {
     /// The pattern of a queue; `None` when none is asked. The component can be loaded and its bytes are stored.
     ///
     /// # Errors
-    /// One sentence that says what to do.
-    async fn binding(&self, queue: &QueueName) -> Result<Option<Binding>, String>;
+    /// [`BindingError`].
+    async fn binding(&self, queue: &QueueName) -> Result<Option<Binding>, BindingError>;
 
     /// Asks the planner about a plan. A pattern without one answers with empty decisions.
     ///
@@ -110,7 +123,10 @@ pub trait Patterns: Send + Sync {
     async fn step(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure>;
 
     /// What to make of a failure in this queue.
-    async fn on_failure(&self, queue: &QueueName) -> OnFailure;
+    ///
+    /// # Errors
+    /// The blob store does not answer, so that nobody can tell whether another pattern can take over. It may later.
+    async fn on_failure(&self, queue: &QueueName) -> Result<OnFailure, BlobError>;
 
     /// Executes every recorded step of a run on another component; answers how many agreed. `documents` holds what
     /// [`pangolin_audit::rebuild::documents_of`] names for each entry.
@@ -131,7 +147,7 @@ pub struct NoPatterns;
 
 #[async_trait]
 impl Patterns for NoPatterns {
-    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, BindingError> {
         Ok(None)
     }
 
@@ -148,8 +164,8 @@ impl Patterns for NoPatterns {
         })
     }
 
-    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
-        OnFailure::Closed
+    async fn on_failure(&self, _queue: &QueueName) -> Result<OnFailure, BlobError> {
+        Ok(OnFailure::Closed)
     }
 
     async fn compare(

@@ -22,12 +22,13 @@ use pangolin_core::{
     },
 };
 use pangolin_orchestrator::{
+    admission::UNJUDGED,
     keys,
     load::{LoadedRun, load_run},
     message::Request,
-    patterns::{Asked, Binding, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
+    patterns::{Asked, Binding, BindingError, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
 };
-use pangolin_ports::{clock::Clock, memory::MemoryRunStore, run_store::RunStore};
+use pangolin_ports::{blob_store::BlobError, clock::Clock, memory::MemoryRunStore, run_store::RunStore};
 use serde_json::{Value, json};
 
 type Decide = dyn Fn(&RunView) -> Result<Decisions, StepFailure> + Send + Sync;
@@ -48,6 +49,8 @@ struct Scripted {
     asked_again: AtomicBool,
     /// Steps wait while this is set.
     stuck: AtomicBool,
+    /// How often a store does not answer, by what is asked.
+    silent: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 fn component(name: &str) -> Digest {
@@ -79,7 +82,22 @@ impl Scripted {
             store: Mutex::default(),
             asked_again: AtomicBool::default(),
             stuck: AtomicBool::default(),
+            silent: Mutex::default(),
         }
+    }
+
+    fn is_silent(&self, question: &str) -> bool {
+        let mut silent = self.silent.lock().unwrap();
+        silent.get_mut(question).is_some_and(|left| {
+            let is_silent = *left > 0;
+            *left = left.saturating_sub(1);
+            is_silent
+        })
+    }
+
+    fn store_of(&self, question: &str) -> Result<(), BlobError> {
+        let other = || BlobError::Other { context: question.to_owned(), source: "no answer".into() };
+        if self.is_silent(question) { Err(other()) } else { Ok(()) }
     }
 
     async fn is_recorded(&self, view: &RunView) -> bool {
@@ -96,17 +114,24 @@ impl Scripted {
 
 #[async_trait]
 impl Patterns for Scripted {
-    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, BindingError> {
+        self.store_of("binding")?;
         let Value::Object(params) = self.params.clone() else { panic!("params") };
         let component = *self.component.lock().unwrap();
         Ok(Some(Binding { id: "scripted".into(), component, params }))
     }
 
     async fn plan(&self, _asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
+        if self.is_silent("plan") {
+            return Err(failure(UNJUDGED, false));
+        }
         (self.plan)(&view).map(|decisions| StepAnswer { decisions, facts: facts() })
     }
 
     async fn step(&self, asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
+        if self.is_silent("step") {
+            return Err(failure(UNJUDGED, false));
+        }
         if self.is_recorded(&view).await {
             self.asked_again.store(true, Ordering::SeqCst);
         }
@@ -117,8 +142,9 @@ impl Patterns for Scripted {
         (self.step[&asked.component])(&view).map(|decisions| StepAnswer { decisions, facts: facts() })
     }
 
-    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
-        self.on_failure.clone()
+    async fn on_failure(&self, _queue: &QueueName) -> Result<OnFailure, BlobError> {
+        self.store_of("on_failure")?;
+        Ok(self.on_failure.clone())
     }
 
     async fn compare(
@@ -803,4 +829,37 @@ async fn an_upgrade_moves_a_run_only_when_it_agrees() {
         let last = records(&loaded).last().unwrap().component;
         assert_eq!(last, component(if agrees { "newer" } else { "scripted" }));
     }
+}
+
+/// Nothing is known about a pattern while a store does not answer, so nothing is refused and nothing fails: the submission waits,
+/// planner and step are asked again longer than a failure would allow, and what takes over after a failure is looked for until it is
+/// known.
+#[tokio::test]
+async fn a_store_that_does_not_answer_judges_no_pattern() {
+    let plan = r#"{"id":"calm","queue":"default","items":[{"id":"a","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":[]}]}"#;
+    let mut scripted = Scripted {
+        on_failure: OnFailure::Builtin { id: "builtin".into(), component: component("builtin") },
+        silent: Mutex::new(BTreeMap::from([("binding", 2), ("plan", 9), ("step", 9), ("on_failure", 3)])),
+        ..Scripted::new(|_| Err(failure("guest-panic", false)))
+    };
+    scripted.step.insert(component("builtin"), Box::new(|_| Ok(Decisions::default())));
+    let scripted = Arc::new(scripted);
+    let mut world = World::new(plan, Workers::default(), scripted.clone()).await;
+    let (store, clock, run) = (world.store.clone(), world.clock.clone(), world.run.clone());
+    let sealed = {
+        let cells = store.clone();
+        async move {
+            while cells.get(&keys::seal(&run)).await.unwrap().is_none() {
+                clock.set(clock.now_ms() + 100);
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    assert!(!world.serve_until(store, sealed).await);
+    let loaded = load(&world).await;
+    assert_eq!(loaded.state.outcome(), Some(RunOutcome::Done));
+    let failures: Vec<_> = records(&loaded).into_iter().filter_map(|record| record.failure).collect();
+    let found: Vec<_> = failures.iter().map(|failure| (&*failure.code, failure.policy)).collect();
+    assert_eq!(found, [("guest-panic", FailurePolicy::Builtin)]);
+    assert!(scripted.silent.lock().unwrap().values().all(|left| *left == 0), "everything was silent");
 }

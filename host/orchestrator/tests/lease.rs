@@ -7,6 +7,7 @@ use pangolin_orchestrator::{
     lease::{LEASE, LastLook, StoreLease, Tried, last_look},
 };
 use pangolin_ports::{
+    clock::Clock as _,
     memory::{ManualClock, MemoryRunStore},
     run_store::RunStore,
 };
@@ -143,6 +144,33 @@ async fn leadership_renews_and_gives_back() {
     }
     world.clock.advance(FREE_AFTER);
     waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn work_goes_on_with_a_lease_that_is_prolonged_and_also_with_one_that_was_lost() {
+    let world = World::new();
+    let mut lease = held(world.lease("a").try_acquire().await.unwrap());
+    let work = async {
+        for round in 2..12 {
+            until(|| world.clock.sleepers() == 1).await;
+            world.clock.advance(LIFE / 3);
+            while world.store.get(LEASE).await.unwrap().unwrap().version < round {
+                tokio::task::yield_now().await;
+            }
+        }
+        taken(&world.lease("b").try_acquire().await.unwrap());
+        until(|| world.clock.sleepers() == 1).await;
+        // As after a long stop of the process: somebody else was faster.
+        world.clock.set(world.clock.now_ms() + i64::try_from(LIFE.as_millis()).unwrap() * 2);
+        let other = held(world.lease("b").try_acquire().await.unwrap());
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        other
+    };
+    let _other = lease.during(work).await;
+    lease.release().await.unwrap();
+    taken(&world.lease("c").try_acquire().await.unwrap());
 }
 
 async fn until(done: impl Fn() -> bool) {

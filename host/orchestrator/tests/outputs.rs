@@ -31,10 +31,15 @@ use pangolin_orchestrator::{
     export::{Author, export_bundle},
     keys,
     load::load_run,
-    patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
+    patterns::{
+        Asked, Binding, BindingError, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure,
+    },
 };
 use pangolin_ports::{
-    blob_store::BlobStore as _, commit_limits::CommitLimits, memory::MemoryBlobStore, run_store::RunStore,
+    blob_store::{BlobError, BlobStore as _},
+    commit_limits::CommitLimits,
+    memory::MemoryBlobStore,
+    run_store::RunStore,
 };
 use serde_json::json;
 
@@ -202,7 +207,7 @@ fn map_all(view: &RunView) -> Decisions {
 
 #[async_trait]
 impl Patterns for MapAll {
-    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, BindingError> {
         let component = Digest::of(b"scripted");
         Ok(Some(Binding { id: "map-all".into(), component, params: serde_json::Map::new() }))
     }
@@ -212,8 +217,8 @@ impl Patterns for MapAll {
     async fn step(&self, _asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         Ok(StepAnswer { decisions: map_all(&view), facts: CallFacts::default() })
     }
-    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
-        OnFailure::Closed
+    async fn on_failure(&self, _queue: &QueueName) -> Result<OnFailure, BlobError> {
+        Ok(OnFailure::Closed)
     }
     async fn compare(
         &self,

@@ -42,7 +42,6 @@ const PARAMS_BYTES_MAX: usize = 1 << 20;
 const PARAMS_WALL: Duration = Duration::from_secs(2);
 
 /// What the host hands to somebody who runs blocks without a compiler.
-#[cfg(feature = "compile")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockCode {
     /// Native code for [`PluginHost::load_block_code`].
@@ -95,22 +94,22 @@ impl PluginHost {
     ///
     /// # Errors
     /// As [`PluginHost::load_adapter`].
-    #[cfg(feature = "compile")]
     pub fn load_block(&self, component: &[u8]) -> Result<BlockComponent, PluginError> {
         BlockComponent::link(self, self.load(Profile::Effect, Digest::of(component), component, &CONTRACT)?)
     }
 
-    /// Compiles a block, checks that it can be linked, and answers its native code for a worker. Blocking.
+    /// Native code of a block for a worker with the processor of this program, compiled when the cache has none, and checked that
+    /// it can be linked. Blocking.
     ///
     /// # Errors
     /// As [`Self::load_block`].
-    #[cfg(feature = "compile")]
     pub fn block_code(&self, component: &[u8]) -> Result<BlockCode, PluginError> {
         let loaded = self.load(Profile::Effect, Digest::of(component), component, &CONTRACT)?;
         let contract = contract_of(&loaded.component, self.engine(Profile::Effect));
-        let code = loaded.component.serialize().map_err(|error| {
-            PluginError::new(loaded.digest, Failure::HostError { problem: format!("{error:#}") })
-        })?;
+        let code = match &loaded.memory {
+            Some(memory) => memory.bytes().to_vec(),
+            None => just_compiled(&loaded)?,
+        };
         BlockComponent::link(self, loaded)?;
         Ok(BlockCode { code, contract, engine: engine_name(Profile::Effect) })
     }
@@ -157,8 +156,21 @@ impl PluginHost {
     }
 }
 
-/// `pangolin:block@<version>` of the exported or imported interfaces.
+/// Native code of what did not come from the cache.
 #[cfg(feature = "compile")]
+fn just_compiled(loaded: &Loaded) -> Result<Vec<u8>, PluginError> {
+    loaded.component.serialize().map_err(|error| {
+        PluginError::new(loaded.digest, Failure::HostError { problem: format!("{error:#}") })
+    })
+}
+
+#[cfg(not(feature = "compile"))]
+fn just_compiled(loaded: &Loaded) -> Result<Vec<u8>, PluginError> {
+    let problem = "this program has no compiler, and code that it did not compile".to_owned();
+    Err(PluginError::new(loaded.digest, Failure::HostError { problem }))
+}
+
+/// `pangolin:block@<version>` of the exported or imported interfaces.
 fn contract_of(component: &Component, engine: &wasmtime::Engine) -> String {
     let types = component.component_type();
     let names =

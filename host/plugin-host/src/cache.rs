@@ -32,11 +32,14 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     code_memory::CodeMemory,
     compile::{self, CODE_BYTES_MAX, Compiler, not_compiled},
-    engine::{PROCESSOR, Profile, engine_id},
+    engine::{Profile, engine_config_for, engine_id},
     failure::Failure,
+    processor::Processor,
 };
 
-const MAGIC: &[u8; 8] = b"PNGAOT5\n";
+/// Name of the format.
+pub(crate) const FORMAT: &str = "PNGAOT5";
+const MAGIC: &[u8] = constcat::concat!(FORMAT, "\n").as_bytes();
 const MAC_BYTES: usize = 32;
 
 /// Magic, digest of the settings, MAC.
@@ -190,8 +193,8 @@ impl Cache {
         digest: &Digest,
         wasm: &[u8],
     ) -> Result<Native, Failure> {
-        let path = self.dir.join(format!("{}-{}", digest.hex(), suffix(profile)));
-        let mac = self.mac(profile, digest);
+        let path = self.path(profile, Processor::HERE, digest);
+        let mac = self.mac(profile, Processor::HERE, digest);
         let settings = *self.settings[profile as usize].get_or_init(|| settings(engine));
         let mut from = LoadedFrom::Compiled;
         if let Some(native) = stored(&path, engine, settings, &mac, &mut from) {
@@ -202,7 +205,7 @@ impl Cache {
         if let Some(native) = stored(&path, engine, settings, &mac, &mut LoadedFrom::Compiled) {
             return Ok(native);
         }
-        let code = self.compile(engine, profile, wasm)?;
+        let code = self.compile(engine, Processor::HERE, profile, wasm)?;
         // Loaded before it is stored: what does not load is not worth keeping.
         let component = deserialize(engine, &code).map_err(|error| {
             not_compiled(profile, format!("its native code does not load: {error}"), REBUILD)
@@ -213,13 +216,45 @@ impl Cache {
         Ok(Native { component, memory: None, from })
     }
 
+    /// Compiles for another processor and stores the code, which cannot be loaded here. The program that loads it checks that
+    /// its engine takes it, as every program does.
+    pub(crate) fn compile_for(
+        &self,
+        processor: Processor,
+        profile: Profile,
+        digest: &Digest,
+        wasm: &[u8],
+    ) -> Result<(), Failure> {
+        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = foreign_engine(profile, processor).map_err(|problem| {
+            not_compiled(profile, problem, "compile it on a machine with that processor")
+        })?;
+        let code = self.compile(&engine, processor, profile, wasm)?;
+        let path = self.path(profile, processor, digest);
+        let settings = settings(&engine).unwrap_or(NO_SETTINGS);
+        store(&path, settings, &self.mac(profile, processor, digest), &code).map_err(|error| {
+            Failure::HostError { problem: format!("compiled plugin {}: {error}", path.display()) }
+        })
+    }
+
+    fn path(&self, profile: Profile, processor: Processor, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{}-{}", digest.hex(), suffix(profile, processor)))
+    }
+
+    /// `engine` is one for `processor`.
     #[cfg_attr(
         not(feature = "compile"),
         expect(unused_variables, reason = "for the compiler in this process")
     )]
-    fn compile(&self, engine: &Engine, profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn compile(
+        &self,
+        engine: &Engine,
+        processor: Processor,
+        profile: Profile,
+        wasm: &[u8],
+    ) -> Result<Vec<u8>, Failure> {
         match &self.compiler {
-            Compiler::Child(command) => compile::in_child(command, profile, wasm, &self.dir),
+            Compiler::Child(command) => compile::in_child(command, processor, profile, wasm, &self.dir),
             #[cfg(feature = "compile")]
             Compiler::InProcess => {
                 crate::compile_child::compile_with(engine, wasm).map_err(|(_, problem)| {
@@ -238,7 +273,7 @@ impl Cache {
         let problem = |path: &Path, error: io::Error| Failure::HostError {
             problem: format!("plugin cache {}: {error}", path.display()),
         };
-        let current = [suffix(Profile::Pure), suffix(Profile::Effect)];
+        let current = [Profile::Pure, Profile::Effect].map(|profile| suffix(profile, Processor::HERE));
         let mut swept = Swept::default();
         for entry in fs::read_dir(&self.dir).map_err(|error| problem(&self.dir, error))? {
             let entry = entry.map_err(|error| problem(&self.dir, error))?;
@@ -272,8 +307,8 @@ impl Cache {
         Ok(swept)
     }
 
-    fn mac(&self, profile: Profile, component: &Digest) -> Mac<'_> {
-        Mac { key: &self.key, engine: engine_identity(profile), component: *component }
+    fn mac(&self, profile: Profile, processor: Processor, component: &Digest) -> Mac<'_> {
+        Mac { key: &self.key, engine: engine_identity(profile, processor), component: *component }
     }
 }
 
@@ -292,7 +327,7 @@ impl Mac<'_> {
 
     /// After the code.
     fn end(&self, mut code: Hasher, settings: &[u8; 32]) -> Hash {
-        for part in [&MAGIC[..], self.engine.as_bytes(), self.component.as_bytes(), settings] {
+        for part in [MAGIC, self.engine.as_bytes(), self.component.as_bytes(), settings] {
             code.update(part);
         }
         code.finalize()
@@ -301,15 +336,21 @@ impl Mac<'_> {
 
 const REBUILD: &str = "run `pangolin plugin rebuild` with this version where a compiler is";
 
-/// End of the file names of this engine and profile.
-fn suffix(profile: Profile) -> String {
-    format!("{}-{}.aot", profile.name(), &engine_identity(profile).hex()[..16])
+/// An engine that compiles for another processor.
+fn foreign_engine(profile: Profile, processor: Processor) -> Result<Engine, String> {
+    Engine::new(&engine_config_for(profile, processor))
+        .map_err(|error| format!("this program does not compile for {}: {error:#}", processor.name()))
+}
+
+/// End of the file names of this engine, a profile and a processor.
+fn suffix(profile: Profile, processor: Processor) -> String {
+    format!("{}-{}.aot", profile.name(), &engine_identity(profile, processor).hex()[..16])
 }
 
 /// What must be equal for compiled code to be looked at: engine version, settings, processor family. Settings that
 /// differ under the same profile id (a build with other features, say) are found by the engine when it loads the code.
-fn engine_identity(profile: Profile) -> Digest {
-    Digest::of(format!("{}\n{}\n{PROCESSOR}\n", engine_id(), profile.id()).as_bytes())
+fn engine_identity(profile: Profile, processor: Processor) -> Digest {
+    Digest::of(format!("{}\n{}\n{}\n", engine_id(), profile.id(), processor.name()).as_bytes())
 }
 
 /// The component in an authentic file; notes in `from` when there is one that is not good.

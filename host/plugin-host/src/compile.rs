@@ -23,6 +23,7 @@ use std::os::{
 use crate::{
     engine::{Profile, engine_id},
     failure::{Failure, GUEST_TEXT_BYTES, clip},
+    processor::Processor,
 };
 
 /// Name of the hidden subcommand by which a program offers [`compile_main`](crate::compile_main).
@@ -137,6 +138,7 @@ struct Ended {
 /// Native code of a component. `scratch` is where the child's empty directory is made.
 pub(crate) fn in_child(
     command: &CompileCommand,
+    processor: Processor,
     profile: Profile,
     wasm: &[u8],
     scratch: &Path,
@@ -151,7 +153,7 @@ pub(crate) fn in_child(
         .map_err(|error| host_error("no directory for the plugin compiler", &error))?;
     let child = Command::new(&command.program)
         .args(&command.arguments)
-        .args([profile.name(), &memory.to_string(), &cpu.to_string()])
+        .args([processor.name(), profile.name(), &memory.to_string(), &cpu.to_string()])
         .env_clear()
         .current_dir(&dir.0)
         .stdin(Stdio::piped())

@@ -11,7 +11,8 @@ use wasmtime::Engine;
 
 use crate::{
     compile::EXIT_INVALID,
-    engine::{COMPONENT_BYTES_CEILING, Profile, engine_config},
+    engine::{COMPONENT_BYTES_CEILING, Profile, engine_config_for},
+    processor::Processor,
 };
 
 /// Exit status when the parent does not keep to the protocol.
@@ -48,7 +49,8 @@ fn compile(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Problem>
         .into_iter()
         .map(|word| word.into_string().map_err(|_| usage()))
         .collect::<Result<_, _>>()?;
-    let [profile, memory, cpu] = arguments.as_slice() else { return Err(usage()) };
+    let [processor, profile, memory, cpu] = arguments.as_slice() else { return Err(usage()) };
+    let processor = Processor::from_name(processor).ok_or_else(usage)?;
     let profile = Profile::from_name(profile).ok_or_else(usage)?;
     let (memory, cpu): (u64, u64) = (memory.parse().map_err(|_| usage())?, cpu.parse().map_err(|_| usage())?);
     take_limits(memory, cpu).map_err(|error| (EXIT_SETUP, format!("cannot take limits: {error}")))?;
@@ -59,7 +61,7 @@ fn compile(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Problem>
         .take(COMPONENT_BYTES_CEILING as u64 + 1)
         .read_to_end(&mut wasm)
         .map_err(|error| (EXIT_SETUP, format!("no component on stdin: {error}")))?;
-    let code = native_code(profile, &wasm)?;
+    let code = native_code(processor, profile, &wasm)?;
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(&code)
@@ -82,8 +84,8 @@ fn take_limits(memory: u64, cpu: u64) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CPU, cpu, cpu.saturating_add(2))
 }
 
-fn native_code(profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Problem> {
-    let engine = Engine::new(&engine_config(profile))
+fn native_code(processor: Processor, profile: Profile, wasm: &[u8]) -> Result<Vec<u8>, Problem> {
+    let engine = Engine::new(&engine_config_for(profile, processor))
         .map_err(|error| (EXIT_SETUP, format!("cannot create the engine: {error:#}")))?;
     compile_with(&engine, wasm)
 }

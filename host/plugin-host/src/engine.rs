@@ -20,6 +20,7 @@ use crate::{
     limits::Limits,
     offered,
     pattern::PatternComponent,
+    processor::Processor,
     state::CallState,
     ticker::Ticker,
     wasi,
@@ -86,24 +87,19 @@ pub fn engine_name(profile: Profile) -> String {
     format!("{} {}", engine_id(), profile.id())
 }
 
-/// What native code is made for: the processor family's baseline, whatever the building machine has beyond it. A file
+/// What native code for a processor is made for: the family's baseline, whatever the building machine has beyond it. A file
 /// compiled here then runs on every other machine of the family.
 ///
-/// The engine wants the triple of the running program. The C library at its end has no part in the code: the static
-/// worker loads what a host with another one compiled, which the worker's tests show.
-const TARGET: &str = match (cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
-    (true, true) => "aarch64-unknown-linux-musl",
-    (true, false) => "aarch64-unknown-linux-gnu",
-    (false, true) => "x86_64-unknown-linux-musl",
-    (false, false) => "x86_64-unknown-linux-gnu",
-};
-
-/// What of it decides about the code: a function that is linked with one C library finds what a program with another one
-/// compiled for it.
-pub(crate) const PROCESSOR: &str = match cfg!(target_arch = "aarch64") {
-    true => "aarch64-linux",
-    false => "x86_64-linux",
-};
+/// For its own processor the engine wants the triple of the running program. The C library at its end has no part in the
+/// code: the static worker loads what a host with another one compiled, which the worker's tests show.
+const fn target(processor: Processor) -> &'static str {
+    match (processor, cfg!(target_env = "musl")) {
+        (Processor::Aarch64, true) => "aarch64-unknown-linux-musl",
+        (Processor::Aarch64, false) => "aarch64-unknown-linux-gnu",
+        (Processor::X86_64, true) => "x86_64-unknown-linux-musl",
+        (Processor::X86_64, false) => "x86_64-unknown-linux-gnu",
+    }
+}
 
 /// Proposals that no plugin needs and that widen what hostile code can reach. Some of them are absent from this build
 /// anyway; what is listed here stays off when another crate's features bring it back. Several memories stay on: the
@@ -121,10 +117,15 @@ const FEATURES_OFF: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::WIDE_ARITHMETIC)
     .union(WasmFeatures::CM_ASYNC);
 
-/// The one place where engines are configured: a file compiled ahead of time loads only in an engine with equal
-/// settings. Who changes it changes [`Profile::id`].
+/// The settings of the engines of this program.
 #[must_use]
 pub fn engine_config(profile: Profile) -> Config {
+    engine_config_for(profile, Processor::HERE)
+}
+
+/// The one place where engines are configured: a file compiled ahead of time loads only in an engine with equal
+/// settings. Who changes it changes [`Profile::id`]. An engine for another processor than this one's compiles and runs nothing.
+pub(crate) fn engine_config_for(profile: Profile, processor: Processor) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -139,7 +140,7 @@ pub fn engine_config(profile: Profile) -> Config {
         // The code may be in memory that is not the engine's.
         .with_custom_code_memory(Some(code_memory::publisher()));
     // A triple that this crate wrote itself.
-    config.target(TARGET).expect("the target is a valid triple");
+    config.target(target(processor)).expect("the target is a valid triple");
     if profile == Profile::Pure {
         config.consume_fuel(true).relaxed_simd_deterministic(true);
         #[cfg(feature = "compile")]
@@ -256,6 +257,7 @@ impl PluginHost {
     /// # Errors
     /// As [`Self::new`], and when the options ask for components above [`COMPONENT_BYTES_CEILING`].
     pub fn with_options(cache_dir: &Path, key: CacheKey, options: HostOptions) -> Result<Self, Failure> {
+        code_memory::prepare();
         let cache = Cache::open(cache_dir, key)?.with_compiler(options.compiler.clone());
         Self::with_cache(Some(cache), options)
     }
@@ -324,6 +326,26 @@ impl PluginHost {
     /// As loading it: [`Failure::NotCompiled`], [`Failure::OutputLimit`].
     pub fn rebuild(&self, profile: Profile, component: &[u8]) -> Result<LoadedFrom, PluginError> {
         self.compiled(profile, Digest::of(component), component).map(|native| native.from)
+    }
+
+    /// Puts native code of a component for programs on another processor into the cache, which this program itself does not
+    /// look at. With feature `cross`.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`]; [`Failure::NotCompiled`] for every component where the compiler knows one processor only.
+    pub fn rebuild_for(
+        &self,
+        processor: Processor,
+        profile: Profile,
+        component: &[u8],
+    ) -> Result<LoadedFrom, PluginError> {
+        if processor == Processor::HERE {
+            return self.rebuild(profile, component);
+        }
+        let digest = Digest::of(component);
+        let cache = self.cache_for(profile, digest, component)?;
+        let stored = cache.compile_for(processor, profile, &digest, component);
+        stored.map(|()| LoadedFrom::Compiled).map_err(|failure| PluginError::new(digest, failure))
     }
 
     /// Removes native code of other engine versions and what interrupted writers left from the cache. Do it when
@@ -415,6 +437,13 @@ impl PluginHost {
 
     /// `digest` is that of `bytes`; hashing once more would cost as much as loading.
     fn compiled(&self, profile: Profile, digest: Digest, bytes: &[u8]) -> Result<Native, PluginError> {
+        let cache = self.cache_for(profile, digest, bytes)?;
+        let native = cache.component(self.engine(profile), profile, &digest, bytes);
+        native.map_err(|failure| PluginError::new(digest, failure))
+    }
+
+    /// The cache, for a component that is not too large.
+    fn cache_for(&self, profile: Profile, digest: Digest, bytes: &[u8]) -> Result<&Cache, PluginError> {
         let fail = |failure| PluginError::new(digest, failure);
         let cap = self.shared.component_bytes_max;
         if bytes.len() > cap {
@@ -424,14 +453,13 @@ impl PluginHost {
                 cap: cap as u64,
             }));
         }
-        let cache = self.shared.cache.as_ref().ok_or_else(|| {
+        self.shared.cache.as_ref().ok_or_else(|| {
             fail(Failure::NotCompiled {
                 problem: "this program has no compiler and no cache".into(),
                 engine: engine_name(profile),
                 next: "compile it on the host and stage the code".into(),
             })
-        })?;
-        cache.component(self.engine(profile), profile, &digest, bytes).map_err(fail)
+        })
     }
 
     /// Compiles or loads, and refuses imports that are not on the list before anything of it runs. `digest` is that of

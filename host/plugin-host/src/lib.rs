@@ -41,6 +41,7 @@ mod limits;
 mod offered;
 mod pattern;
 mod policy;
+mod processor;
 mod report;
 mod session;
 mod state;
@@ -50,9 +51,7 @@ mod ticker;
 mod wasi;
 
 pub use adapter::{AdapterComponent, AdapterTask, ExitInfo, attr};
-#[cfg(feature = "compile")]
-pub use block::BlockCode;
-pub use block::{BLOCK_CONTRACT, BlockCall, BlockComponent};
+pub use block::{BLOCK_CONTRACT, BlockCall, BlockCode, BlockComponent};
 pub use block_memory::MemoryWorld;
 pub use block_world::{
     ArtifactId, BlockWorld, ExecOutcome, ExecRequest, FetchRequest, FetchResponse, FileEntry, WorldError,
@@ -70,5 +69,6 @@ pub use failure::{FAILURE_CODES, Failure, PluginError, Problem, Room};
 pub use limits::{Limits, Probe};
 pub use pattern::{PATTERN_CONTRACT, PatternComponent, StepOutcome};
 pub use policy::{BadOnFailure, OnFailure};
+pub use processor::Processor;
 pub use report::{AdapterReport, Channel, Denial, Outcome, OutcomeCode, ReportEvent};
 pub use state::{LogLevel, LogLine};

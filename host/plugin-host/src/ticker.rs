@@ -15,6 +15,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 struct State {
     running: usize,
     closed: bool,
+    /// Whether the thread waits for a guest.
+    idle: bool,
 }
 
 #[derive(Debug, Default)]
@@ -38,8 +40,12 @@ impl Ticker {
 
     /// Epochs advance while the guard lives.
     pub(crate) fn guard(&self) -> Running<'_> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).running += 1;
-        self.0.changed.notify_one();
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running += 1;
+        // In the middle of an epoch it must not wake up: the epoch would end at once, and with it the guest's turn.
+        if state.idle {
+            self.0.changed.notify_one();
+        }
         Running(&self.0)
     }
 }
@@ -65,7 +71,9 @@ fn run(shared: &Shared, engines: &[EngineWeak]) {
     let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     while !state.closed {
         if state.running == 0 {
+            state.idle = true;
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle = false;
             continue;
         }
         let (next, _) = shared.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);

@@ -23,12 +23,12 @@ use pangolin_core::{
 };
 use pangolin_orchestrator::{
     export::{Author, export_bundle},
-    patterns::{Asked, Binding, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
+    patterns::{Asked, Binding, BindingError, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
 };
 use pangolin_plugin_host::{
     CacheKey, Compiler, HostOptions, PATTERN_CONTRACT, PatternComponent, PluginHost, Profile, engine_id,
 };
-use pangolin_ports::blob_store::BlobStore as _;
+use pangolin_ports::blob_store::{BlobError, BlobStore as _};
 use pangolin_replay::{Answer, Ask, Given, ReplayVerdict, replay};
 
 fn host() -> PluginHost {
@@ -65,7 +65,7 @@ impl Component {
 
 #[async_trait]
 impl Patterns for Component {
-    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, BindingError> {
         let (id, component) = ("map-reduce".to_owned(), self.0.digest());
         Ok(Some(Binding { id, component, params: serde_json::Map::new() }))
     }
@@ -78,8 +78,8 @@ impl Patterns for Component {
         self.ask(view.tick, view).await
     }
 
-    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
-        OnFailure::Closed
+    async fn on_failure(&self, _queue: &QueueName) -> Result<OnFailure, BlobError> {
+        Ok(OnFailure::Closed)
     }
 
     async fn compare(

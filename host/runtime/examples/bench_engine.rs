@@ -13,10 +13,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -42,11 +39,13 @@ use pangolin_orchestrator::{
     keys,
     leadership::Alone,
     message::{Base, Envelope, MESSAGE_VERSION, Request},
-    patterns::{Asked, Binding, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure},
+    patterns::{
+        Asked, Binding, BindingError, CallFacts, NoPatterns, OnFailure, Patterns, StepAnswer, StepFailure,
+    },
 };
 use pangolin_plugin_host::{Allocation, CacheKey, Compiler, HostOptions, PatternComponent, PluginHost};
 use pangolin_ports::{
-    blob_store::BlobStore as _,
+    blob_store::{BlobError, BlobStore as _},
     inbox::{Inbox, Message},
     memory::{MemoryBlobStore, MemoryInbox, SystemClock},
     run_store::RunStore,
@@ -159,7 +158,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
             leads.get_or_init(Instant::now);
         }),
     };
-    let ended = std::sync::Mutex::new(Instant::now());
+    let ended = Mutex::new(Instant::now());
     let sealed = async {
         let mut watch = store.watch().unwrap();
         while store.get(&keys::seal(&run)).await.unwrap().is_none() {
@@ -216,8 +215,8 @@ fn peak_rss_mib() -> u64 {
 /// Asks the map-reduce pattern that ships, in the engine that it has in a deployment, and adds up how long that takes.
 struct Timed {
     pattern: PatternComponent,
-    asked_us: AtomicU64,
-    steps: AtomicU64,
+    /// Of each step, in microseconds.
+    asked_us: Mutex<Vec<u64>>,
 }
 
 impl Timed {
@@ -226,15 +225,15 @@ impl Timed {
         let outcome =
             if plan { self.pattern.plan(&view).await } else { self.pattern.step(&view).await.map(Some) };
         let outcome = outcome.unwrap().unwrap();
-        self.asked_us.fetch_add(u64::try_from(started.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
-        self.steps.fetch_add(1, Ordering::Relaxed);
+        let took = u64::try_from(started.elapsed().as_micros()).unwrap();
+        self.asked_us.lock().unwrap().push(took);
         Ok(StepAnswer { decisions: outcome.decisions, facts: CallFacts::default() })
     }
 }
 
 #[async_trait]
 impl Patterns for Timed {
-    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, _queue: &QueueName) -> Result<Option<Binding>, BindingError> {
         let component = self.pattern.digest();
         Ok(Some(Binding { id: "map-reduce".to_owned(), component, params: serde_json::Map::new() }))
     }
@@ -244,8 +243,8 @@ impl Patterns for Timed {
     async fn step(&self, _asked: &Asked, view: Arc<RunView>) -> Result<StepAnswer, StepFailure> {
         self.ask(view, false).await
     }
-    async fn on_failure(&self, _queue: &QueueName) -> OnFailure {
-        OnFailure::Closed
+    async fn on_failure(&self, _queue: &QueueName) -> Result<OnFailure, BlobError> {
+        Ok(OnFailure::Closed)
     }
     async fn compare(
         &self,
@@ -259,7 +258,7 @@ impl Patterns for Timed {
 
 /// A run with the map-reduce pattern: one splitter with so many outputs, a map for each, and a reduce that needs the
 /// results of all.
-async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
+async fn growth(dir: &Path, maps: usize, (synchronous, mode): (Synchronous, &str)) -> serde_json::Value {
     let bytes = pangolin_builtin_plugins::pattern("map-reduce").expect("map-reduce ships");
     let key = CacheKey::load_or_create(&dir.join("key")).unwrap();
     // Compiling is no part of what is measured.
@@ -268,7 +267,7 @@ async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
     let options = HostOptions { compiler: Compiler::InProcess, allocation, ..HostOptions::default() };
     let host = PluginHost::with_options(&dir.join("cache"), key, options).unwrap();
     let pattern = host.load_pattern(bytes).unwrap();
-    let timed = Arc::new(Timed { pattern, asked_us: AtomicU64::new(0), steps: AtomicU64::new(0) });
+    let timed = Arc::new(Timed { pattern, asked_us: Mutex::default() });
     let template = json!({"executor": "dispatch", "inputs": {}});
     let plan = json!({"id": format!("growth-{maps}"), "queue": "default", "items": [{
         "id": "split", "executor": "dispatch", "depends_on": [], "resourceLocks": [],
@@ -284,13 +283,15 @@ async fn growth(dir: &Path, maps: usize) -> serde_json::Value {
         patterns: timed.clone(),
         documents: vec![bytes.to_vec(), b"part".to_vec()],
     };
-    let (seconds, entries, _) = engine(dir, case, Synchronous::Normal).await;
+    let (seconds, entries, _) = engine(dir, case, synchronous).await;
     let items = maps + 2;
-    let asked = timed.asked_us.load(Ordering::Relaxed) as f64 / 1e6;
+    let mut steps = timed.asked_us.lock().unwrap().clone();
+    steps.sort_unstable();
+    let asked = steps.iter().sum::<u64>() as f64 / 1e6;
     json!({
-        "bench": "engine", "shape": "growth", "items": items, "maps": maps, "synchronous": "NORMAL", "concurrency": 64,
+        "bench": "engine", "shape": "growth", "items": items, "maps": maps, "synchronous": mode, "concurrency": 64,
         "items_per_s": (items as f64 / seconds).round(), "seconds": (seconds * 1000.0).round() / 1000.0,
-        "entries": entries, "steps": timed.steps.load(Ordering::Relaxed),
+        "entries": entries, "steps": steps.len(), "step_us_median": steps[steps.len() / 2],
         "pattern_seconds": (asked * 1000.0).round() / 1000.0,
         "pattern_share": (asked / seconds * 1000.0).round() / 1000.0, "peak_rss_mib": peak_rss_mib(),
     })
@@ -307,14 +308,17 @@ async fn main() {
     if !quick {
         shapes.push(("layered", 100_000));
     }
+    let modes = [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")];
     let growing: &[usize] = if quick { &[1_000] } else { &[1_000, 10_000] };
     for maps in growing {
-        println!("{}", growth(dir.path(), *maps).await);
+        for mode in modes {
+            println!("{}", growth(dir.path(), *maps, mode).await);
+        }
     }
     if std::env::args().any(|arg| arg == "--growth") {
         return;
     }
-    for (mode, synchronous) in [(Synchronous::Full, "FULL"), (Synchronous::Normal, "NORMAL")] {
+    for (mode, synchronous) in modes {
         for (shape, items) in &shapes {
             let case = Case {
                 shape,

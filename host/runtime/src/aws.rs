@@ -7,15 +7,17 @@
 mod auditor;
 mod engine;
 mod project;
+mod release;
 mod secrets;
 
 use std::{path::Path, sync::Arc};
 
 use pangolin_aws::{Aws, CallError, Service};
 use pangolin_blob_s3::S3BlobStore;
+use pangolin_core::ids::Digest;
 use pangolin_inbox_s3::S3Inbox;
 use pangolin_ports::{memory::SystemClock, run_store::RunStoreError};
-use pangolin_stack::{DeploymentDocument, DocumentError, names};
+use pangolin_stack::{DeploymentDocument, DocumentError, Release, names};
 use pangolin_store_dynamodb::{DynamoRunStore, Retry};
 use thiserror::Error;
 
@@ -31,7 +33,11 @@ pub use auditor::{LookError, look_at_anchor};
 pub use engine::{Engine, Look, Looked};
 pub use pangolin_plugin_host::Compiler;
 pub use project::{PackError, pack};
+pub use release::{processor, release};
 pub use secrets::StackSecrets;
+
+/// Largest deployment document in bytes.
+const DOCUMENT_BYTES_MAX: u64 = 1 << 20;
 
 /// Largest project archive in bytes.
 const PROJECT_BYTES_MAX: u64 = 512 << 20;
@@ -69,6 +75,32 @@ pub enum StackError {
     /// The configuration in it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The archive is not the one that is pinned.
+    #[error(
+        "s3://{bucket}/{key} has digest {found}, and {expected} is pinned; somebody changed it: nothing of it is used. \
+         Deploy again with `pangolin deploy apply`"
+    )]
+    OtherProject {
+        /// Bucket.
+        bucket: String,
+        /// Key.
+        key: String,
+        /// Of what is there.
+        found: Digest,
+        /// Of what must be there.
+        expected: Digest,
+    },
+    /// The archive was made by another release than the one that would run it.
+    #[error(
+        "the project was packed by {packed}, and this function is {own}; deploy packages of one release, with \
+         `pangolin deploy apply`"
+    )]
+    OtherRelease {
+        /// Who packed.
+        packed: Release,
+        /// Who would run it.
+        own: Release,
+    },
     /// The public key of the deployment.
     #[error("the verifier key of the stack is malformed")]
     Key(#[source] pangolin_audit::note::NoteError),
@@ -94,6 +126,9 @@ pub enum StackError {
     /// The ledger.
     #[error(transparent)]
     Store(#[from] RunStoreError),
+    /// A look was given up at its limit.
+    #[error("the look took too long; what it committed stays, and the next one goes on")]
+    TooLate,
     /// Everything else.
     #[error(transparent)]
     Runtime(Box<RuntimeError>),
@@ -115,6 +150,8 @@ pub struct Stack {
     aws: Aws,
     document: DeploymentDocument,
     config: Config,
+    /// Who packed the project.
+    packed: Release,
 }
 
 /// The client of S3 with what is configured about it.
@@ -142,13 +179,27 @@ async fn object(
     Ok(body.to_vec())
 }
 
+async fn object_of(
+    client: &aws_sdk_s3::Client,
+    bucket: &str,
+    project: Digest,
+) -> Result<Vec<u8>, StackError> {
+    object(client, bucket, &names::project_key(&project.hex()), PROJECT_BYTES_MAX).await
+}
+
 impl Stack {
-    /// Reads the deployment document at `location` (`s3://bucket/config/deployment.json`) and the project beside it, whose
-    /// files go below `dir`.
+    /// Reads the deployment document at `location` (`s3://bucket/config/deployment.json`) and a project, whose files go
+    /// below `dir`. The project is the one with the digest `pinned`, as functions know it from their environment; without
+    /// a digest the one that the document names, for people.
     ///
     /// # Errors
     /// [`StackError`].
-    pub async fn open(aws: Aws, location: &str, dir: &Path) -> Result<Self, StackError> {
+    pub async fn open(
+        aws: Aws,
+        location: &str,
+        pinned: Option<Digest>,
+        dir: &Path,
+    ) -> Result<Self, StackError> {
         let bad = || StackError::Location(location.to_owned());
         let (bucket, key) =
             location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(bad)?;
@@ -156,25 +207,50 @@ impl Stack {
             return Err(bad());
         }
         let client = s3(&aws);
-        let archive = format!("{}{}", names::CONFIG_PREFIX, names::PROJECT_FILE);
-        let (document, project) = tokio::try_join!(
-            object(&client, bucket, key, PROJECT_BYTES_MAX),
-            object(&client, bucket, &archive, PROJECT_BYTES_MAX),
-        )?;
-        let document = DeploymentDocument::parse(&document)?;
-        let config = project::unpack(&project, dir).map_err(|problem| StackError::Project {
-            bucket: bucket.to_owned(),
-            key: archive,
-            problem,
-        })?;
-        let config = Config::load(&config)?;
-        Ok(Self { aws, document, config })
+        let document = async {
+            let bytes = object(&client, bucket, key, DOCUMENT_BYTES_MAX).await?;
+            Ok::<_, StackError>(DeploymentDocument::parse(&bytes)?)
+        };
+        let (document, expected, archive) = match pinned {
+            Some(digest) => {
+                let archive = object_of(&client, bucket, digest);
+                let (document, archive) = tokio::try_join!(document, archive)?;
+                (document, digest, archive)
+            }
+            None => {
+                let document = document.await?;
+                let digest = document.project.parse().map_err(|_| {
+                    let problem = format!("project is {:?}, expected a digest", document.project);
+                    DocumentError { problem }
+                })?;
+                let archive = object_of(&client, bucket, digest).await?;
+                (document, digest, archive)
+            }
+        };
+        let archive_key = names::project_key(&expected.hex());
+        let unusable = |problem: String| {
+            let (bucket, key) = (bucket.to_owned(), archive_key.clone());
+            StackError::Project { bucket, key, problem }
+        };
+        let found = Digest::of(&archive);
+        if found != expected {
+            let (bucket, key) = (bucket.to_owned(), archive_key);
+            return Err(StackError::OtherProject { bucket, key, found, expected });
+        }
+        let project::Unpacked { config, packed } = project::unpack(&archive, dir).map_err(unusable)?;
+        Ok(Self { aws, document, config, packed })
     }
 
     /// What the stack consists of.
     #[must_use]
     pub const fn document(&self) -> &DeploymentDocument {
         &self.document
+    }
+
+    /// The project, as it was packed.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Bucket of everything but checkpoints.

@@ -10,7 +10,7 @@ use pangolin_core::{
     entry::{Isolation, RetryPolicy},
     ids::{QueueName, RunId},
 };
-use pangolin_plugin_authority::{PluginId, ProjectGrant, read_regular_text};
+use pangolin_plugin_authority::{OperatorPolicy, PluginId, PolicyError, ProjectGrant, read_regular_text};
 use pangolin_ports::worker_backend::{Limits, Network};
 use serde::Deserialize;
 use thiserror::Error;
@@ -20,6 +20,9 @@ pub const CONFIG_FILE: &str = "pangolin.toml";
 
 /// Largest configuration in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+/// What `visibility_seconds` may be. ECS is usually behind by less than a second; minutes are the exception.
+const VISIBILITY_SECONDS: std::ops::RangeInclusive<u32> = 5..=3_600;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, Error)]
@@ -81,6 +84,20 @@ pub struct Config {
     pub senders: BTreeMap<String, VerifierKey>,
     /// Section `[deploy]` as written: how a stack in AWS is made. Only `pangolin deploy` reads it, and checks its keys.
     pub deploy: toml::Table,
+    /// Where the operator's policy is.
+    pub policy: PolicyPlace,
+}
+
+/// Where the operator's policy for plugins is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PolicyPlace {
+    /// Where this machine has it ([`OperatorPolicy::load`]).
+    #[default]
+    Machine,
+    /// In this file: that of the machine which deployed a stack.
+    File(PathBuf),
+    /// The machine which deployed a stack had none.
+    Nowhere,
 }
 
 /// Where workspaces come from.
@@ -220,6 +237,8 @@ pub struct ExecutorConfig {
     pub pids: Option<u32>,
     /// Seconds between polite stop and kill.
     pub grace_seconds: Option<u32>,
+    /// `fargate` only: seconds for which ECS may not show a task that was started; afterwards the task counts as lost.
+    pub visibility_seconds: Option<u32>,
     /// Host variables the agent may inherit.
     #[serde(default)]
     pub env_allow: Vec<String>,
@@ -285,8 +304,7 @@ struct File {
     plugins: BTreeMap<String, serde_json::Value>,
     s3: Option<S3Config>,
     anchor: Option<AnchorConfig>,
-    #[serde(default)]
-    senders: BTreeMap<String, String>,
+    senders: Option<BTreeMap<String, String>>,
     #[serde(default)]
     deploy: toml::Table,
 }
@@ -334,6 +352,18 @@ impl Config {
         self.file.parent().unwrap_or(Path::new("/")).to_owned()
     }
 
+    /// The operator's policy as it is now.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: a policy that cannot be read is never taken for none.
+    pub fn operator_policy(&self) -> Result<OperatorPolicy, PolicyError> {
+        match &self.policy {
+            PolicyPlace::Machine => OperatorPolicy::load(),
+            PolicyPlace::File(file) => OperatorPolicy::read(file),
+            PolicyPlace::Nowhere => Ok(OperatorPolicy::default()),
+        }
+    }
+
     /// What the project grants a plugin; nothing when it does not mention it.
     #[must_use]
     pub fn plugin_grant(&self, id: &str) -> ProjectGrant {
@@ -378,9 +408,13 @@ impl Config {
             anchor: parsed.anchor,
             senders: BTreeMap::new(),
             deploy: parsed.deploy,
+            policy: PolicyPlace::Machine,
         };
         let mut problems = config.problems();
-        for (name, key) in parsed.senders {
+        if parsed.senders.as_ref().is_some_and(BTreeMap::is_empty) {
+            problems.push("senders: names nobody; add what `pangolin sender new` prints, or remove the section to believe everybody".to_owned());
+        }
+        for (name, key) in parsed.senders.unwrap_or_default() {
             if let Err(error) = RunId::new(name.as_str()) {
                 problems.push(format!("senders: {error}"));
                 continue;
@@ -469,6 +503,17 @@ impl Config {
             if executor.memory_mb.is_some_and(|mb| !(16..=1 << 24).contains(&mb)) {
                 found.push(format!("executors.{name}.memory_mb: must be from 16 to 16777216"));
             }
+            match executor.visibility_seconds {
+                Some(_) if executor.backend != BackendKind::Fargate => found.push(format!(
+                    "executors.{name}.visibility_seconds: only fargate has tasks that can be invisible; remove it"
+                )),
+                Some(seconds) if !VISIBILITY_SECONDS.contains(&seconds) => found.push(format!(
+                    "executors.{name}.visibility_seconds: must be from {} to {}",
+                    VISIBILITY_SECONDS.start(),
+                    VISIBILITY_SECONDS.end()
+                )),
+                _ => {}
+            }
             if executor.pids == Some(0) {
                 found.push(format!("executors.{name}.pids: must be at least 1"));
             }
@@ -541,6 +586,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_senders_without_anybody_is_no_open_door() {
+        let base = "namespace = 'n'\n[queues.q]\nconcurrency = 1\n[executors.d]\nbackend = 'docker'\n";
+        assert!(parse(base).unwrap().senders.is_empty());
+        let error = parse(&format!("{base}[senders]\n")).unwrap_err().to_string();
+        assert!(error.contains("senders: names nobody"), "{error}");
+    }
+
+    #[test]
     fn every_problem_is_reported_at_once_with_its_key() {
         let error = parse("namespace = '../x'\n[queues.q]\nconcurrency = 0\n[executors.d]\nbackend = 'docker'\nisolation = 'none'\n[retry]\nmax_attempts = 0").unwrap_err().to_string();
         for part in ["namespace:", "queues.q.concurrency", "executors.d.isolation", "retry.max_attempts"] {
@@ -566,5 +619,20 @@ mod tests {
         assert_eq!(bound.on_failure, FailureSetting::Builtin("static-dag".to_owned()));
         assert_eq!(serde_json::to_string(&bound.params).unwrap(), r#"{"deep":{"a":[1]},"rounds":3}"#);
         assert!(parse("namespace = 'n'\ntypo = 1").unwrap_err().to_string().contains("typo"));
+    }
+
+    #[test]
+    fn only_tasks_have_a_time_in_which_they_may_be_invisible() {
+        let of = |backend: &str, seconds: u32| {
+            parse(&format!(
+                "namespace = 'n'\n[queues.q]\nconcurrency = 1\n[executors.d]\nbackend = '{backend}'\nnetwork = 'host'\n\
+                 visibility_seconds = {seconds}"
+            ))
+        };
+        assert_eq!(of("fargate", 5).unwrap().executors["d"].visibility_seconds, Some(5));
+        let error = of("fargate", 4).unwrap_err().to_string();
+        assert!(error.contains("executors.d.visibility_seconds: must be from 5 to 3600"), "{error}");
+        let error = of("docker", 5).unwrap_err().to_string();
+        assert!(error.contains("executors.d.visibility_seconds: only fargate"), "{error}");
     }
 }

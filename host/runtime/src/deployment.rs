@@ -606,8 +606,8 @@ impl Deployment {
         }
         // Something is ready and not running: only the other runs can tell why.
         let mut scheduler = Scheduler::new(self.queue_policies());
-        for (key, _) in self.store.scan(cells::ACTIVE_PREFIX, None, 256).await? {
-            if let Ok(other) = RunId::new(&key[cells::ACTIVE_PREFIX.len()..])
+        for (key, cell) in self.store.scan(cells::ACTIVE_PREFIX, None, usize::MAX).await? {
+            if let Some(other) = cells::active_run(&key, &cell.value)
                 && other != *run
                 && let Ok(loaded) = self.load(&other).await
             {

@@ -1,5 +1,8 @@
 //! `pangolin doctor`: is everything here that a run needs, and what to do when not.
 
+#[cfg(feature = "aws")]
+mod outside;
+
 use std::path::Path;
 
 use pangolin_orchestrator::causes::causes;
@@ -93,6 +96,15 @@ pub async fn run(config: Option<&Config>) -> Vec<Check> {
         }
     };
     checks.push(check("signing key", CheckStatus::Ok, deployment.vkey(), None));
+    #[cfg(feature = "aws")]
+    if config.s3.is_some() || config.anchor.is_some() {
+        match Deployment::aws(config).await {
+            Ok(aws) => checks.extend(outside::checks(&aws, config).await),
+            Err(error) => {
+                checks.push(check("s3", CheckStatus::Fail, causes(&error), Some("see the message")))
+            }
+        }
+    }
     checks.push(match deployment.check_ledger().await {
         Ok(problems) if problems.is_empty() => check("ledger", CheckStatus::Ok, "intact", None),
         Ok(problems) => {

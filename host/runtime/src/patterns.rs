@@ -12,14 +12,15 @@ use pangolin_core::{
     pattern::{Decisions, RunView},
 };
 use pangolin_orchestrator::{
+    admission::UNJUDGED,
     causes::causes,
-    patterns::{Asked, Binding, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
+    patterns::{Asked, Binding, BindingError, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
 };
 use pangolin_plugin_authority::Kind;
 use pangolin_plugin_host::{
     COMPONENT_BYTES_CEILING, PATTERN_CONTRACT, PatternComponent, PluginError, Profile, StepOutcome, engine_id,
 };
-use pangolin_ports::blob_store::BlobStore;
+use pangolin_ports::blob_store::{BlobError, BlobStore};
 use pangolin_replay::{Comparison, replay_steps};
 use tokio::sync::Semaphore;
 
@@ -73,13 +74,14 @@ impl ComponentPatterns {
     }
 
     /// Resolves a plugin, loads it and stores its bytes: a run is pinned to them.
-    async fn resolve(&self, id: &str) -> Result<Digest, String> {
-        let resolved = self.plugins.resolve(Kind::Pattern, id).map_err(|error| causes(&error))?;
+    async fn resolve(&self, id: &str) -> Result<Digest, BindingError> {
+        let unusable = |error: PluginsError| BindingError::Unusable(causes(&error));
+        let resolved = self.plugins.resolve(Kind::Pattern, id).map_err(unusable)?;
         let facts = facts(Some(resolved.fingerprint));
         if self.known(&resolved.digest).is_none_or(|(_, known)| known != facts) {
-            self.blobs.put(&resolved.bytes).await.map_err(|error| causes(&error))?;
+            self.blobs.put(&resolved.bytes).await?;
             let loaded = self.plugins.load_pattern(id, resolved.bytes, resolved.limits).await;
-            self.keep(resolved.digest, &loaded.map_err(|error| causes(&error))?, &facts);
+            self.keep(resolved.digest, &loaded.map_err(unusable)?, &facts);
         }
         Ok(resolved.digest)
     }
@@ -104,7 +106,13 @@ impl ComponentPatterns {
         };
         let bytes =
             self.blobs.get(&asked.component, COMPONENT_BYTES_CEILING as u64).await.map_err(|error| {
-                failed("integrity", format!("the component that the run is pinned to: {}", causes(&error)))
+                let code = match error {
+                    BlobError::NotFound(_) | BlobError::Damaged { .. } | BlobError::TooLarge { .. } => {
+                        "integrity"
+                    }
+                    BlobError::Full(_) | BlobError::Other { .. } => UNJUDGED,
+                };
+                failed(code, format!("the component that the run is pinned to: {}", causes(&error)))
             })?;
         let limits = self
             .plugins
@@ -168,7 +176,7 @@ fn answer(outcome: Option<StepOutcome>, facts: CallFacts) -> StepAnswer {
 
 #[async_trait]
 impl Patterns for ComponentPatterns {
-    async fn binding(&self, queue: &QueueName) -> Result<Option<Binding>, String> {
+    async fn binding(&self, queue: &QueueName) -> Result<Option<Binding>, BindingError> {
         let Some(queue) = self.config.queues.get(queue) else { return Ok(None) };
         let component = self.resolve(&queue.pattern).await?;
         Ok(Some(Binding { id: queue.pattern.clone(), component, params: queue.params.clone() }))
@@ -194,19 +202,20 @@ impl Patterns for ComponentPatterns {
         }
     }
 
-    async fn on_failure(&self, queue: &QueueName) -> OnFailure {
+    async fn on_failure(&self, queue: &QueueName) -> Result<OnFailure, BlobError> {
         let setting = self.config.queues.get(queue).map(|queue| &queue.on_failure);
-        match setting {
+        Ok(match setting {
             None | Some(FailureSetting::Closed) => OnFailure::Closed,
             Some(FailureSetting::Open) => OnFailure::Open,
             Some(FailureSetting::Builtin(id)) => match self.resolve(id).await {
                 Ok(component) => OnFailure::Builtin { id: id.clone(), component },
-                Err(why) => {
+                Err(BindingError::Store(error)) => return Err(error),
+                Err(BindingError::Unusable(why)) => {
                     tracing::error!(%queue, id, %why, "the pattern that takes over after a failure cannot be used");
                     OnFailure::Closed
                 }
             },
-        }
+        })
     }
 
     async fn compare(

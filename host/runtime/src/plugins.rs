@@ -15,12 +15,11 @@ mod why;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use pangolin_core::ids::Digest;
-use pangolin_plugin_authority::{Kind, Lock, OperatorPolicy};
+use pangolin_plugin_authority::{Kind, Lock};
 use pangolin_plugin_host::{
     AdapterComponent, Allocation, CacheKey, Compiler, Failure, HostOptions, Limits, PatternComponent,
     PluginError, PluginHost,
@@ -104,7 +103,7 @@ impl Plugins {
         compiler: Compiler,
     ) -> Result<Arc<Self>, PluginsError> {
         Ok(Arc::new(Self {
-            host: open_host(&config.state, allocation, compiler)?,
+            host: open_host(config, allocation, compiler)?,
             config: Arc::new(config.clone()),
             checked: resolve::Checked::default(),
             adapters: Mutex::default(),
@@ -210,13 +209,17 @@ impl Plugins {
     }
 }
 
-fn open_host(state: &Path, allocation: Allocation, compiler: Compiler) -> Result<PluginHost, PluginsError> {
+fn open_host(
+    config: &Config,
+    allocation: Allocation,
+    compiler: Compiler,
+) -> Result<PluginHost, PluginsError> {
     let host = |failure| PluginsError::Host(Box::new(failure));
-    let key = CacheKey::load_or_create(&state.join("keys/plugin-cache.key")).map_err(host)?;
-    let cap = OperatorPolicy::load()?.component_bytes_max;
+    let key = CacheKey::load_or_create(&config.state.join("keys/plugin-cache.key")).map_err(host)?;
+    let cap = config.operator_policy()?.component_bytes_max;
     let component_bytes_max = usize::try_from(cap).unwrap_or(usize::MAX);
     let options = HostOptions { allocation, compiler, component_bytes_max };
-    PluginHost::with_options(&state.join("cache/plugins"), key, options).map_err(host)
+    PluginHost::with_options(&config.state.join("cache/plugins"), key, options).map_err(host)
 }
 
 /// Compiling takes up to seconds.

@@ -234,6 +234,11 @@ impl Registry {
         Self { namespace, store, blobs }
     }
 
+    /// The same registry with its blobs seen through `blobs`.
+    pub(crate) fn through(&self, blobs: Arc<dyn BlobStore>) -> Self {
+        Self { blobs, ..self.clone() }
+    }
+
     /// Stores `bytes` and points `name` at them. The same bytes again change nothing.
     ///
     /// # Errors

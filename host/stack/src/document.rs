@@ -40,8 +40,11 @@ impl Architecture {
 }
 
 /// `config/deployment.json` in the data bucket. Holds no secret.
+///
+/// Fields may be added without another version: functions of an earlier release read a document that a later one wrote, until
+/// the stack has switched them, so what they do not know does not stop them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct DeploymentDocument {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -53,6 +56,8 @@ pub struct DeploymentDocument {
     pub table: String,
     /// Bucket of blobs (`blobs/`), inbox (`inbox/`), dispatches (`dispatches/`) and configuration (`config/`).
     pub data_bucket: String,
+    /// Digest (`sha256:…`) of the archive with the project, for people. Functions have it in their environment.
+    pub project: String,
     /// Where checkpoints go.
     pub anchor: AnchorPlace,
     /// Queue that wakes the tick.
@@ -69,7 +74,7 @@ pub struct DeploymentDocument {
 
 /// The anchor bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct AnchorPlace {
     /// Its name.
     pub bucket: String,
@@ -79,7 +84,7 @@ pub struct AnchorPlace {
 
 /// What `RunTask` needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Workers {
     /// ARN of the cluster.
     pub cluster: String,
@@ -122,5 +127,46 @@ impl DeploymentDocument {
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_a_later_release_can_be_read_and_of_another_format_cannot() {
+        let document = DeploymentDocument {
+            schema_version: SCHEMA_VERSION,
+            stack: "demo".to_owned(),
+            region: "us-east-1".to_owned(),
+            table: "demo".to_owned(),
+            data_bucket: "demo-data".to_owned(),
+            project: "sha256:00".to_owned(),
+            anchor: AnchorPlace { bucket: "demo-anchor".to_owned(), retention_days: 2 },
+            doorbell_url: "http://queue".to_owned(),
+            workers: Workers {
+                cluster: "demo".to_owned(),
+                architecture: Architecture::Arm64,
+                subnets: Vec::new(),
+                security_groups: Vec::new(),
+                assign_public_ip: false,
+                family_prefix: "demo-".to_owned(),
+                task_role_arn: String::new(),
+                execution_role_arn: String::new(),
+                log_group: String::new(),
+            },
+            secrets_prefix: "demo/".to_owned(),
+            signing_key: "demo/key".to_owned(),
+            verifier_key: "demo+00".to_owned(),
+        };
+        let mut value: serde_json::Value = serde_json::from_slice(&document.to_bytes()).unwrap();
+        value["later"] = 1.into();
+        value["workers"]["later"] = 1.into();
+        assert_eq!(DeploymentDocument::parse(value.to_string().as_bytes()), Ok(document));
+        value["schemaVersion"] = 2.into();
+        let refused = DeploymentDocument::parse(value.to_string().as_bytes()).unwrap_err();
+        assert!(refused.problem.contains("format 2"), "{refused}");
+        assert!(DeploymentDocument::parse(b"{}").is_err());
     }
 }

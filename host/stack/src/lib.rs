@@ -4,5 +4,7 @@
 
 mod document;
 pub mod names;
+mod release;
 
 pub use document::{AnchorPlace, Architecture, DeploymentDocument, DocumentError, SCHEMA_VERSION, Workers};
+pub use release::{LABEL_FILE, Label, LabelError, MARK, MARK_END, Release};

@@ -13,11 +13,18 @@ pub const ENV_STACK: &str = "PANGOLIN_STACK";
 /// Key of the deployment document in the data bucket.
 pub const DEPLOYMENT_KEY: &str = "config/deployment.json";
 
-/// Name below [`CONFIG_PREFIX`] of the archive with the project's configuration, plugins and compiled code.
-pub const PROJECT_FILE: &str = "project.tar";
+/// Environment variable of the tick: digest (`sha256:…`) of the archive with the project. It stands in the stack, so that
+/// functions of a release read the project that was packed for them, and nobody else's.
+pub const ENV_PROJECT: &str = "PANGOLIN_PROJECT";
 
-/// Prefix of configuration in the data bucket.
-pub const CONFIG_PREFIX: &str = "config/";
+/// Before the digest in the keys of [`project_key`].
+pub const PROJECT_PREFIX: &str = "config/project-";
+
+/// Key of an archive with the project's configuration, plugins and compiled code: by the hex digits of its digest.
+#[must_use]
+pub fn project_key(hex: &str) -> String {
+    format!("{PROJECT_PREFIX}{hex}.tar")
+}
 
 /// Prefix of the code of functions in the data bucket; the rest of a key is the SHA-256 of the archive and `.zip`.
 pub const CODE_PREFIX: &str = "code/";

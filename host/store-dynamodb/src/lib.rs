@@ -19,7 +19,8 @@
 //! end of a stream and a segment.
 //!
 //! Nothing is ever deleted. A deleted cell keeps an item without value, because its version must go on; `scan` passes over
-//! it and pays for it (its key and about 20 bytes; 4,096 bytes are one read unit). The items of batch ids stay because the port answers about every id "ever
+//! it and pays for it (its key and about 20 bytes; 4,096 bytes are one read unit). So what is scanned often has keys that are
+//! used again, as the marks of active runs have. The items of batch ids stay because the port answers about every id "ever
 //! committed".
 //!
 //! # What a commit does

@@ -1,9 +1,6 @@
 //! Task definitions: one family for each image, size and way to run, looked up before one is registered.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use aws_sdk_ecs::{
     Client,
@@ -15,6 +12,7 @@ use aws_sdk_ecs::{
 };
 use pangolin_aws::CallError;
 use pangolin_ports::worker_backend::BackendError;
+use tokio::sync::Mutex;
 
 use crate::{
     config::{Architecture, FargateConfig},
@@ -68,7 +66,9 @@ impl Definitions {
 
     /// The ARN of a task definition, registering it if there is none.
     pub(crate) async fn arn(&self, wanted: &Wanted) -> Result<String, BackendError> {
-        if let Some(arn) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(wanted) {
+        // One at a time: many that start at once need the same definition, and ECS takes few registrations.
+        let mut known = self.known.lock().await;
+        if let Some(arn) = known.get(wanted) {
             return Ok(arn.clone());
         }
         let container = self.container(wanted)?;
@@ -83,7 +83,7 @@ impl Definitions {
             Some(arn) => arn,
             None => self.register(&family, container, wanted).await?,
         };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(wanted.clone(), arn.clone());
+        known.insert(wanted.clone(), arn.clone());
         Ok(arn)
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use pangolin_aws::CallError;
 use pangolin_blob_s3::{PresignError, Presigner, S3BlobStore, SignedUrl};
 use pangolin_core::ids::Digest;
 use pangolin_envelope::{
@@ -23,7 +24,7 @@ use crate::{
     archive,
     config::FargateConfig,
     definition::{STOP_SECONDS_MAX, UPLOAD_SECONDS},
-    error::io as io_failed,
+    error::{failed, io as io_failed},
     keys::Keys,
     objects::Objects,
     records::{ARCHIVE, CLAIM, COMPLETION},
@@ -64,12 +65,27 @@ fn request(signed: SignedUrl) -> SignedRequest {
     SignedRequest { url: signed.url, headers: signed.headers }
 }
 
+/// Credentials come from a service too, and may be out of reach for a moment.
 fn unsigned(error: PresignError) -> BackendError {
-    BackendError::Other { context: "sign a URL for the worker".to_owned(), source: Box::new(error) }
+    match error {
+        PresignError::Sign { key, source } => failed(format!("signing a URL for {key}"), source),
+        error @ PresignError::Life(_) => {
+            BackendError::Other { context: "sign a URL for the worker".to_owned(), source: Box::new(error) }
+        }
+    }
 }
 
+/// The blob store has one error for all calls that failed; what the call said decides whether it may pass.
 fn not_stored(error: BlobError) -> BackendError {
-    BackendError::Other { context: "upload an input of the worker".to_owned(), source: Box::new(error) }
+    const DOING: &str = "upload an input of the worker";
+    let other = |source| BackendError::Other { context: DOING.to_owned(), source };
+    match error {
+        BlobError::Other { context, source } => match source.downcast::<CallError>() {
+            Ok(call) => failed(format!("{DOING}: {context}"), *call),
+            Err(source) => other(Box::new(BlobError::Other { context, source })),
+        },
+        error => other(Box::new(error)),
+    }
 }
 
 impl Stager<'_> {

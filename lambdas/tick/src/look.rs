@@ -9,9 +9,10 @@ use std::{
 
 use lambda_runtime::Diagnostic;
 use pangolin_aws::{Aws, AwsConfig, CallError, OpenError};
+use pangolin_core::ids::Digest;
 use pangolin_orchestrator::causes::causes;
 use pangolin_runtime::aws::{Engine, Look, Looked, Stack, StackError};
-use pangolin_stack::names::{ENV_DEPLOYMENT, ENV_DOORBELL, ENV_STACK};
+use pangolin_stack::names::{ENV_DEPLOYMENT, ENV_DOORBELL, ENV_PROJECT, ENV_STACK};
 use serde_json::Value;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -27,11 +28,15 @@ const RESERVE: Duration = Duration::from_secs(20);
 /// Longest look, however much time there is. One that is cut short rings for the next.
 const BUDGET_MAX: Duration = Duration::from_secs(30);
 
-/// Life of the lease: longer than a look, so that nobody else begins one; not much longer, because a function that was killed
-/// keeps it. It saves work and guarantees nothing.
-const LEASE: Duration = Duration::from_secs(40);
+/// Kept back for giving back the lease after a look that was given up.
+const LAST: Duration = Duration::from_secs(2);
 
-/// After this the stack's documents are read again: they may have changed.
+/// Life of the lease, which a look prolongs. Short, because a function that was killed keeps it. It saves work and guarantees
+/// nothing.
+const LEASE: Duration = Duration::from_secs(12);
+
+/// After this it is asked whether the stack's documents have changed. When not, everything that is known stays: reading a large
+/// run again costs more than all its looks.
 const FRESH: Duration = Duration::from_secs(600);
 
 /// The schedule comes at least so often.
@@ -43,6 +48,9 @@ pub(crate) enum SetUpError {
     /// A variable of the stack is missing.
     #[error("{0} is not set; the stack sets it")]
     Missing(&'static str),
+    /// The project is named by something that is no digest.
+    #[error("{ENV_PROJECT} is {0:?}, expected sha256: and 64 hex digits; the stack sets it")]
+    Project(String),
 }
 
 /// Why a look failed.
@@ -63,9 +71,6 @@ pub(crate) enum LookError {
         #[source]
         source: CallError,
     },
-    /// Looking took until the time limit.
-    #[error("the look took too long; what it committed stays, and the next one goes on")]
-    TooLate,
 }
 
 impl From<StackError> for LookError {
@@ -78,9 +83,9 @@ impl From<LookError> for Diagnostic {
     fn from(error: LookError) -> Self {
         let error_type = match error {
             LookError::Aws(_) => "Tick.Configuration",
+            LookError::Stack(ref error) if matches!(**error, StackError::TooLate) => "Tick.TooLate",
             LookError::Stack(_) => "Tick.Stack",
             LookError::Bell { .. } => "Tick.Doorbell",
-            LookError::TooLate => "Tick.TooLate",
         };
         Self { error_type: error_type.to_owned(), error_message: causes(&error) }
     }
@@ -89,6 +94,8 @@ impl From<LookError> for Diagnostic {
 /// What an execution environment keeps.
 pub(crate) struct Looker {
     location: String,
+    /// The project that was packed for this function.
+    project: Digest,
     queue: String,
     stack: String,
     /// Where files go.
@@ -115,8 +122,10 @@ impl Looker {
     pub(crate) fn from_env() -> Result<Self, SetUpError> {
         let variable =
             |name| env::var(name).ok().filter(|text| !text.is_empty()).ok_or(SetUpError::Missing(name));
+        let project = variable(ENV_PROJECT)?;
         Ok(Self {
             location: variable(ENV_DEPLOYMENT)?,
+            project: project.parse().map_err(|_| SetUpError::Project(project))?,
             queue: variable(ENV_DOORBELL)?,
             stack: variable(ENV_STACK)?,
             dir: env::temp_dir().join("pangolin"),
@@ -129,24 +138,26 @@ impl Looker {
         // Of the engine before, or of an earlier process in this execution environment, which was killed.
         let _ = std::fs::remove_dir_all(&self.dir);
         let bell = Bell::new(&aws, &self.queue);
-        let engine = Stack::open(aws, &self.location, &self.dir).await?.engine(LEASE).await?;
+        let stack = Stack::open(aws, &self.location, Some(self.project), &self.dir).await?;
+        let engine = stack.engine(LEASE).await?;
         Ok(Opened { engine, bell, at: Instant::now() })
     }
 
     /// Looks once. `deadline_ms` is when Lambda ends the function, in milliseconds since 1970.
     pub(crate) async fn look(&mut self, event: &Value, deadline_ms: u64) -> Result<(), LookError> {
+        let mut opened = match self.opened.take() {
+            Some(opened) if opened.at.elapsed() < FRESH => opened,
+            // A deployment that cannot be asked about is opened anew, which says why.
+            Some(opened) if opened.engine.is_current().await.unwrap_or(false) => {
+                Opened { at: Instant::now(), ..opened }
+            }
+            _ => self.open().await?,
+        };
         let left = Duration::from_millis(deadline_ms).saturating_sub(now());
         // Half of the time where there is little of it.
-        let looking = left.saturating_sub(RESERVE.min(left / 2));
-        let mut opened = match self.opened.take().filter(|opened| opened.at.elapsed() < FRESH) {
-            Some(opened) => opened,
-            None => self.open().await?,
-        };
-        let budget = looking.min(BUDGET_MAX);
+        let budget = left.saturating_sub(RESERVE.min(left / 2)).min(BUDGET_MAX);
         // Dropped when it fails: what is half done is read anew.
-        let look = tokio::time::timeout(left, opened.engine.look(budget))
-            .await
-            .map_err(|_| LookError::TooLate)??;
+        let look = opened.engine.look(budget, left.saturating_sub(LAST.min(left / 4))).await?;
         self.finish(look, &opened.bell, bell::hops(event)).await?;
         self.opened = Some(opened);
         Ok(())

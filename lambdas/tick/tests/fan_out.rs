@@ -2,15 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use pangolin_audit::{
-    bundle::Bundle,
-    report::Claim,
-    verify::{Trust, verify_bundle_live},
-};
 use pangolin_aws_e2e::{EmulatedStack, Options};
 use pangolin_core::ids::RunId;
 use pangolin_lambda_fake::{Disorder, Kill};
-use pangolin_ports::anchor::check_note;
 use pangolin_runtime::deployment::Deployment;
 
 const TICK: &str = env!("CARGO_BIN_EXE_pangolin-lambda-tick");
@@ -30,12 +24,7 @@ async fn check(stack: &EmulatedStack, home: &Deployment) {
     let view = home.run_view(&run).await.unwrap();
     assert!(view.items.iter().all(|item| item.status == "done" && item.attempts.len() == 1), "{view:?}");
     assert_eq!(stack.ecs.tasks().len(), PARTS.len(), "tasks");
-    let bundle = home.bundle(&run).await.unwrap();
-    let parsed = Bundle::parse(&bundle).unwrap();
-    let keys = [home.vkey().parse().unwrap()];
-    let seen = check_note(&stack.anchor(), &parsed.log.checkpoint, &keys).await.unwrap();
-    let report = verify_bundle_live(&bundle, &Trust::parse(&home.vkey()).unwrap(), &seen);
-    assert_eq!(report.claim, Some(Claim::TamperEvident), "{report:#?}");
+    stack.is_tamper_evident(home, "fan").await;
     assert_eq!(stack.lambda.violations(), Vec::<String>::new());
 }
 

@@ -8,14 +8,15 @@ use std::{
 };
 
 use pangolin_aws::{Aws, Service};
-use pangolin_core::ids::RunId;
+use pangolin_aws_proxy::Proxy;
+use pangolin_core::ids::{Digest, RunId};
 use pangolin_ecs_fake::{EcsFake, StandIn};
 use pangolin_lambda_fake::{
     Background, Disorder, Function, LambdaFake, Notifications, Queue, QueueSource, Rule, is_stopped_task,
     rule_target,
 };
 use pangolin_runtime::{
-    aws::{Compiler, Stack, pack},
+    aws::{Compiler, Stack, pack, processor},
     config::{Config, WorkspaceConfig},
     deployment::{Deployment, SubmitOptions},
     registry::{AdapterBinding, SubagentDoc},
@@ -25,7 +26,7 @@ use pangolin_stack::{AnchorPlace, Architecture, DeploymentDocument, SCHEMA_VERSI
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::programs::program;
+use crate::{programs::program, scenes::repository};
 
 /// Bucket of everything but checkpoints.
 pub const DATA: &str = "data";
@@ -69,11 +70,22 @@ pub struct Options {
     pub scrambled: bool,
     /// Ticks at once.
     pub ticks: usize,
+    /// Time limit of a tick, in seconds.
+    pub tick_seconds: u64,
+    /// What the program of the tick is made for.
+    pub architecture: Architecture,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { disorder: Disorder::default(), scrambled: false, ticks: 2 }
+        let here = if cfg!(target_arch = "aarch64") { Architecture::Arm64 } else { Architecture::X86_64 };
+        Self {
+            disorder: Disorder::default(),
+            scrambled: false,
+            ticks: 2,
+            tick_seconds: 180,
+            architecture: here,
+        }
     }
 }
 
@@ -85,6 +97,9 @@ pub struct EmulatedStack {
     pub ecs: EcsFake,
     /// Lambda.
     pub lambda: LambdaFake,
+    /// What the functions call goes through it, and what workers ask with their pre-signed URLs. Callers are the names of the
+    /// functions and `worker`. People at home and the queue that calls the tick are not behind it.
+    pub proxy: Proxy,
     aws: Aws,
     /// The repository of the project, if it has one.
     repo: Option<PathBuf>,
@@ -93,11 +108,11 @@ pub struct EmulatedStack {
     _project: Option<TempDir>,
 }
 
-fn location() -> String {
+pub(crate) fn location() -> String {
     format!("s3://{DATA}/{}", names::DEPLOYMENT_KEY)
 }
 
-fn git(dir: &Path, arguments: &[&str]) {
+pub(crate) fn git(dir: &Path, arguments: &[&str]) {
     let output = Command::new("git").arg("-C").arg(dir).args(arguments).output().expect("git");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -105,15 +120,7 @@ fn git(dir: &Path, arguments: &[&str]) {
 /// A project with a repository.
 fn project() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    let repo = dir.path().join("repo");
-    fs::create_dir(&repo).expect("a directory");
-    fs::write(repo.join("README.md"), "a project\n").expect("a file");
-    git(&repo, &["init", "--quiet"]);
-    git(&repo, &["add", "."]);
-    git(
-        &repo,
-        &["-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "--quiet", "-m", "begin"],
-    );
+    repository(&dir.path().join("repo"));
     fs::write(dir.path().join("pangolin.toml"), CONFIG.replace("IMAGE", IMAGE)).expect("a file");
     dir
 }
@@ -157,10 +164,12 @@ impl EmulatedStack {
         if options.scrambled {
             ecs.scramble_events();
         }
-        let doorbell = furnish(&aws, &s3, &config).await;
-        let sources = connect(programs, &options, (&ministack, &s3, &ecs, &lambda), doorbell).await;
+        let (doorbell, project) = furnish_for(&aws, &s3, &config, options.architecture).await;
+        let proxy = Proxy::new();
+        let sources =
+            connect(programs, &options, (&ministack, &s3, &ecs, &lambda), &proxy, (doorbell, project)).await;
         let repo = config.workspace.repo;
-        Some(Self { s3, ecs, lambda, aws, repo, ministack, _sources: sources, _project: None })
+        Some(Self { s3, ecs, lambda, proxy, aws, repo, ministack, _sources: sources, _project: None })
     }
 
     /// What a program of a user needs in its environment to find the stack.
@@ -183,7 +192,7 @@ impl EmulatedStack {
     /// When it cannot be opened.
     pub async fn at_home(&self) -> (Deployment, TempDir) {
         let dir = tempfile::tempdir().expect("a directory");
-        let stack = Stack::open(self.aws.clone(), &location(), dir.path()).await.expect("a stack");
+        let stack = Stack::open(self.aws.clone(), &location(), None, dir.path()).await.expect("a stack");
         let workspace = WorkspaceConfig { repo: self.repo.clone(), base: None };
         (stack.deployment(Some(workspace)).await.expect("a deployment"), dir)
     }
@@ -262,8 +271,13 @@ impl EmulatedStack {
     }
 }
 
-/// Makes what `deploy apply` makes: table, queue, key, documents. Answers the URL of the doorbell.
-async fn furnish(aws: &Aws, s3: &S3Fake, config: &Config) -> Queue {
+/// Makes what `deploy apply` makes: table, queue, key, documents. Answers the doorbell and the digest of the project.
+pub(crate) async fn furnish(aws: &Aws, s3: &S3Fake, config: &Config) -> (Queue, Digest) {
+    furnish_for(aws, s3, config, Options::default().architecture).await
+}
+
+/// The same with functions for another processor.
+async fn furnish_for(aws: &Aws, s3: &S3Fake, config: &Config, architecture: Architecture) -> (Queue, Digest) {
     let dynamo = aws_sdk_dynamodb::Client::new(&aws.sdk(Service::DynamoDb));
     pangolin_store_dynamodb::create_table(&dynamo, "ledger").await.expect("a table");
     let sqs = aws_sdk_sqs::Client::new(&aws.sdk(Service::Sqs));
@@ -275,17 +289,21 @@ async fn furnish(aws: &Aws, s3: &S3Fake, config: &Config) -> Queue {
     let signing_key = format!("{prefix}deployment-key");
     secrets.create_secret().name(&signing_key).secret_string(&key).send().await.expect("a secret");
     let parsed = pangolin_runtime::keys::parse(Path::new("key"), &key).expect("a key");
+    // What ships, compiled by this process: it is no program that could start itself as a compiler.
+    let packed = pack(config, Compiler::InProcess, processor(architecture)).expect("an archive");
+    let project = Digest::of(&packed);
     let document = DeploymentDocument {
         schema_version: SCHEMA_VERSION,
         stack: STACK.to_owned(),
         region: "us-east-1".to_owned(),
         table: "ledger".to_owned(),
         data_bucket: DATA.to_owned(),
+        project: project.to_string(),
         anchor: AnchorPlace { bucket: ANCHOR.to_owned(), retention_days: 3650 },
         doorbell_url: doorbell.clone(),
         workers: Workers {
             cluster: "default".to_owned(),
-            architecture: Architecture::X86_64,
+            architecture,
             subnets: vec!["subnet-1".to_owned()],
             security_groups: Vec::new(),
             assign_public_ip: false,
@@ -299,11 +317,8 @@ async fn furnish(aws: &Aws, s3: &S3Fake, config: &Config) -> Queue {
         verifier_key: parsed.signing.verifier_key().to_string(),
     };
     s3.plant(DATA, names::DEPLOYMENT_KEY, &document.to_bytes());
-    let archive = format!("{}{}", names::CONFIG_PREFIX, names::PROJECT_FILE);
-    // What ships, compiled by this process: it is no program that could start itself as a compiler.
-    let packed = pack(config, Compiler::InProcess).expect("an archive");
-    s3.plant(DATA, &archive, &packed);
-    Queue::new(aws, &doorbell)
+    s3.plant(DATA, &names::project_key(&project.hex()), &packed);
+    (Queue::new(aws, &doorbell), project)
 }
 
 /// Deploys the functions and connects them with what calls them, as the template does.
@@ -311,19 +326,24 @@ async fn connect(
     programs: &Path,
     options: &Options,
     (ministack, s3, ecs, lambda): (&Ministack, &S3Fake, &EcsFake, &LambdaFake),
-    doorbell: Queue,
+    proxy: &Proxy,
+    (doorbell, project): (Queue, Digest),
 ) -> Vec<Background> {
-    for (name, timeout, memory_mb, concurrency) in
-        [("inbox", 15, 128, 4), ("tick", 180, 1024, options.ticks), ("task-events", 15, 128, 4)]
-    {
+    for (name, timeout, memory_mb, concurrency) in [
+        ("inbox", 15, 128, 4),
+        ("tick", options.tick_seconds, 1024, options.ticks),
+        ("task-events", 15, 128, 4),
+    ] {
         let program: PathBuf = program(programs, &format!("pangolin-lambda-{name}"));
+        let front = async |upstream: String| proxy.front(name, &upstream).await.expect("a front");
         let mut function = Function::new(name, program)
             .env(names::ENV_DEPLOYMENT, &location())
             .env(names::ENV_DOORBELL, doorbell.url())
+            .env(names::ENV_PROJECT, &project.to_string())
             .env(names::ENV_STACK, STACK)
-            .env("AWS_ENDPOINT_URL", &ministack.endpoint())
-            .env("AWS_ENDPOINT_URL_S3", &s3.endpoint())
-            .env("AWS_ENDPOINT_URL_ECS", &ecs.endpoint());
+            .env("AWS_ENDPOINT_URL", &front(ministack.endpoint()).await)
+            .env("AWS_ENDPOINT_URL_S3", &front(s3.endpoint()).await)
+            .env("AWS_ENDPOINT_URL_ECS", &front(ecs.endpoint()).await);
         function.timeout = Duration::from_secs(timeout);
         function.memory_mb = memory_mb;
         function.concurrency = concurrency;

@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let function = Function::new(name, program)
             .env("PANGOLIN_DOORBELL_URL", "http://127.0.0.1:9/000000000000/doorbell")
             .env("PANGOLIN_DEPLOYMENT", "s3://bench-data/config/deployment.json")
+            .env("PANGOLIN_PROJECT", &format!("sha256:{}", "0".repeat(64)))
             .env("PANGOLIN_STACK", "bench");
         let figures = runtime.block_on(async {
             cold(&function).await?;

@@ -177,8 +177,12 @@ impl QueueSource {
         Background::new(async move {
             let poller = || async {
                 loop {
-                    if self.poll(&service, 1).await.is_err() {
-                        // The queue is out of reach: not at full speed.
+                    let polled = self.poll(&service, 1).await;
+                    let throttled = |batch: &Option<Batch>| {
+                        batch.as_ref().is_some_and(|batch| batch.invocation.is_none())
+                    };
+                    // The queue is out of reach, or everything that may run does: not at full speed.
+                    if polled.as_ref().map_or(true, throttled) {
                         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     }
                 }

@@ -282,7 +282,15 @@ impl LambdaFake {
         }
     }
 
-    async fn run(
+    /// In a task of its own: a caller that goes away does not end what it called.
+    async fn run(&self, slot: Slot, payload: Bytes, request_id: String) -> Result<Invocation, LambdaError> {
+        let name = slot.function.name.clone();
+        let service = self.clone();
+        let run = tokio::spawn(async move { service.run_here(slot, payload, request_id).await });
+        run.await.unwrap_or_else(|source| Err(LambdaError::Io { name, source: source.into() }))
+    }
+
+    async fn run_here(
         &self,
         mut slot: Slot,
         payload: Bytes,

@@ -1,5 +1,7 @@
 //! From a request to an answer.
 
+use std::ops::Bound;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, http::request::Parts};
@@ -389,11 +391,13 @@ fn list(state: &mut State, asking: &Asking) -> Result<Reply, Refusal> {
     let after = asking.param("continuation-token").or(asking.param("start-after")).unwrap_or_default();
     let limit = page_size(asking);
     let bucket = state.bucket(&asking.bucket)?;
-    let mut found = bucket.objects.iter().filter(|(key, versions)| {
-        key.starts_with(prefix)
-            && key.as_str() > after
-            && versions.last().is_some_and(|version| version.bytes.is_some())
-    });
+    // From the first key that may be meant, so that a listing costs what it answers and not what the bucket holds.
+    let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+    let mut found = bucket
+        .objects
+        .range::<str, _>((from, Bound::Unbounded))
+        .take_while(|(key, _)| key.starts_with(prefix))
+        .filter(|(_, versions)| versions.last().is_some_and(|version| version.bytes.is_some()));
     let mut rows = String::new();
     let mut last = None;
     for (key, versions) in found.by_ref().take(limit) {

@@ -13,18 +13,28 @@ use zip::{CompressionMethod, DateTime, System, ZipWriter, write::SimpleFileOptio
 pub(super) struct Entry {
     name: &'static str,
     mode: u32,
-    from: PathBuf,
+    from: From,
+}
+
+enum From {
+    File(PathBuf),
+    Bytes(Vec<u8>),
 }
 
 impl Entry {
     /// Something to execute.
     pub(super) fn program(name: &'static str, from: PathBuf) -> Self {
-        Self { name, mode: 0o755, from }
+        Self { name, mode: 0o755, from: From::File(from) }
     }
 
     /// Something to read.
     pub(super) fn text(name: &'static str, from: PathBuf) -> Self {
-        Self { name, mode: 0o644, from }
+        Self { name, mode: 0o644, from: From::File(from) }
+    }
+
+    /// The same with these bytes.
+    pub(super) fn bytes(name: &'static str, bytes: Vec<u8>) -> Self {
+        Self { name, mode: 0o644, from: From::Bytes(bytes) }
     }
 }
 
@@ -39,7 +49,10 @@ pub(super) fn write(path: &Path, mut entries: Vec<Entry>) -> Result<u64> {
     let new = path.with_extension("zip.new");
     let mut writer = ZipWriter::new(File::create(&new).with_context(cannot)?);
     for Entry { name, mode, from } in entries {
-        let bytes = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let bytes = match from {
+            From::File(from) => fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?,
+            From::Bytes(bytes) => bytes,
+        };
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .compression_level(Some(9))

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use pangolin_aws::{Aws, AwsConfig, Service};
 use pangolin_deploy::{Architecture, DeployError, Deployer, Packages, Progress, template};
-use pangolin_runtime::config::Config;
+use pangolin_runtime::{
+    aws::{processor, release},
+    config::Config,
+};
 
 use crate::{
     args::deploy::{Deploy, Place},
@@ -82,10 +85,10 @@ fn packages_dir(named: Option<&Path>) -> CliResult<PathBuf> {
     Ok(program.parent().unwrap_or(Path::new("/")).join("packages"))
 }
 
-/// The code of the functions, complete.
+/// The code of the functions, complete and of the release of this program.
 fn packages(named: Option<&Path>, architecture: Architecture) -> Result<Packages, CliError> {
     let dir = packages_dir(named)?;
-    Packages::read(&dir, architecture).map_err(|error| {
+    Packages::read(&dir, architecture, &release(processor(architecture))).map_err(|error| {
         let missing = matches!(error, DeployError::Packages { .. });
         let error = CliError::from(error);
         if !missing {
@@ -93,7 +96,8 @@ fn packages(named: Option<&Path>, architecture: Architecture) -> Result<Packages
         }
         let arch = architecture.as_str();
         error.hint(format!(
-            "`cargo xtask package --arch {arch}` makes them in target/packages; --packages names the directory"
+            "`cargo xtask package --arch {arch}` of the same checkout makes them in target/packages, release archives \
+             have them beside the program; --packages names the directory"
         ))
     })
 }

@@ -11,6 +11,8 @@ use std::{
     net::TcpStream,
 };
 
+use pangolin_deploy::{Architecture, LABEL_FILE, Label};
+use pangolin_runtime::aws::{processor, release};
 use pangolin_s3_fake::Ministack;
 use serde_json::Value;
 
@@ -29,10 +31,13 @@ log_retention_days = 7
 tags = { team = "platform" }
 "#;
 
-/// The processor of this machine, as Lambda calls it.
-fn arch() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
-}
+/// The processor of this machine.
+const HERE: Architecture =
+    if cfg!(target_arch = "aarch64") { Architecture::Arm64 } else { Architecture::X86_64 };
+
+/// The other one.
+const OTHER: Architecture =
+    if cfg!(target_arch = "aarch64") { Architecture::X86_64 } else { Architecture::Arm64 };
 
 /// Runs with an emulator and nothing else of AWS.
 fn run(place: &Place, endpoint: &str, args: &[&str]) -> Output {
@@ -42,18 +47,30 @@ fn run(place: &Place, endpoint: &str, args: &[&str]) -> Output {
     })
 }
 
-/// Archives with a script each: `code/` beside the project.
-fn make_packages(place: &Place) {
+/// Archives with a script each, of the release of this program: `code/` beside the project.
+fn make_packages(place: &Place, arch: Architecture) {
+    let release = release(processor(arch));
     for function in ["inbox", "tick", "task-events"] {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        let options = zip::write::SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Stored)
-            .unix_permissions(0o755);
-        zip.start_file("bootstrap", options).unwrap();
-        writeln!(zip, "#!/bin/sh\n# {function}\nexit 1").unwrap();
-        let bytes = zip.finish().unwrap().into_inner();
-        place.write(&format!("code/{function}-{}.zip", arch()), bytes);
+        let label = match function {
+            "tick" => Label::of(function, arch, &release),
+            _ => Label::plain(function, arch, &release.version),
+        };
+        package(place, &label);
     }
+}
+
+/// The archive of a function with this label.
+fn package(place: &Place, label: &Label) {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .unix_permissions(0o755);
+    zip.start_file("bootstrap", options).unwrap();
+    writeln!(zip, "#!/bin/sh\n# {}\nexit 1", label.function).unwrap();
+    zip.start_file(LABEL_FILE, options).unwrap();
+    zip.write_all(&label.to_bytes()).unwrap();
+    let bytes = zip.finish().unwrap().into_inner();
+    place.write(&format!("code/{}-{}.zip", label.function, label.architecture.as_str()), bytes);
 }
 
 /// Status of `HEAD` for a path of S3.
@@ -64,6 +81,11 @@ fn head(endpoint: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split_whitespace().nth(1).unwrap_or_default().to_owned()
+}
+
+/// Where the archive with a digest is.
+fn project_key(digest: &str) -> String {
+    pangolin_deploy::names::project_key(digest.strip_prefix("sha256:").unwrap())
 }
 
 fn texts<'a>(list: &'a Value, key: &str) -> Vec<&'a str> {
@@ -77,7 +99,7 @@ fn a_stack_from_nothing_to_nothing() {
     let endpoint = server.endpoint();
     let place = Place::new();
     place.write("pangolin.toml", CONFIG);
-    make_packages(&place);
+    make_packages(&place, HERE);
     let run = |args: &[&str]| run(&place, &endpoint, args);
 
     // Nothing there yet, and a plan makes nothing.
@@ -87,12 +109,17 @@ fn a_stack_from_nothing_to_nothing() {
     let plan = run(&["deploy", "plan", "--packages", "code"]).code(0);
     let mut lines = plan.stdout.lines();
     assert_eq!(lines.next(), Some(&*format!("stack demo in eu-central-1 at {endpoint}")));
+    assert_eq!(lines.next(), Some(&*format!("release {}", release(processor(HERE)))));
+    let project = lines.next().unwrap().strip_prefix("project ").unwrap().to_owned();
+    assert!(project.starts_with("sha256:"), "{project}");
     assert!(lines.next().unwrap().starts_with("stack demo (new): "), "{}", plan.stdout);
     for line in ["  + add Ledger (AWS::DynamoDB::Table)", "  + add Tick (AWS::Lambda::Function)"] {
         assert!(plan.stdout.lines().any(|it| it == line), "{line} is not in\n{}", plan.stdout);
     }
     let plan = run(&["deploy", "plan", "--packages", "code", "--json"]).code(0).json();
     assert_eq!((&plan["creates"], &plan["stack"]), (&Value::Bool(true), &Value::from("demo")));
+    assert_eq!(plan["project"], *project, "packed twice, it is the same");
+    assert_eq!(plan["release"]["version"], release(processor(HERE)).version);
     run(&["deploy", "status"]).code(5);
 
     // Nobody is asked, so nothing happens; with --yes it does.
@@ -100,7 +127,7 @@ fn a_stack_from_nothing_to_nothing() {
     run(&["deploy", "status"]).code(5);
     let applied = run(&["deploy", "apply", "--packages", "code", "--yes", "--json"]).code(0).says(&[
         "+ add Ledger",
-        "config/project.tar",
+        &project_key(&project),
         "  Ledger: CREATE_COMPLETE",
         "uploading code of tick",
         "made the signing key",
@@ -109,12 +136,13 @@ fn a_stack_from_nothing_to_nothing() {
     let deployment = &applied.json()["applied"]["deployment"];
     let (data, anchor) =
         (deployment["dataBucket"].as_str().unwrap(), deployment["anchor"]["bucket"].as_str().unwrap());
-    assert_eq!(head(&endpoint, &format!("/{data}/config/project.tar")), "200");
+    assert_eq!(head(&endpoint, &format!("/{data}/{}", project_key(&project))), "200");
 
     // The section of pangolin.toml is in force, and --remote finds the stack and the project in it.
     let status = run(&["deploy", "status", "--json"]).code(0).json();
     assert_eq!(status["parameters"]["LogRetentionDays"], "7");
-    assert_eq!(status["parameters"]["Architecture"], arch());
+    assert_eq!(status["parameters"]["Architecture"], HERE.as_str());
+    assert_eq!(status["parameters"]["Project"], *project);
     assert_eq!(status["hasCode"], true);
     assert_eq!(status["templateIsCurrent"], true);
     let pulse = &status["pulse"];
@@ -158,6 +186,22 @@ fn a_stack_from_nothing_to_nothing() {
     assert!(plan.stdout.ends_with("\nstack demo: no changes\n"), "{}", plan.stdout);
     let again = run(&["deploy", "apply", "--packages", "code", "--yes", "--json"]).code(0).json();
     assert_eq!((&again["applied"]["madeKey"], &again["applied"]["uploaded"]), (&false.into(), &0.into()));
+    // Other configuration is a change of the tick, and the other processor one of all functions: its project was made here too.
+    place.write("pangolin.toml", CONFIG.replace("concurrency = 2", "concurrency = 3"));
+    let changed = run(&["deploy", "plan", "--packages", "code", "--json"]).code(0).json();
+    let tick = changed["changes"].as_array().unwrap().iter().find(|change| change["id"] == "Tick").unwrap();
+    assert_eq!(tick["action"], "modify", "{changed}");
+    assert!(tick["reasons"].to_string().contains("because of Project"), "{changed}");
+    assert_ne!(changed["project"], *project);
+    place.write("pangolin.toml", CONFIG);
+    make_packages(&place, OTHER);
+    let flags = ["deploy", "apply", "--packages", "code", "--yes", "--json", "--arch", OTHER.as_str()];
+    let applied = run(&flags).code(0).json();
+    assert_eq!(applied["applied"]["deployment"]["workers"]["architecture"], OTHER.as_str());
+    let moved = applied["applied"]["deployment"]["project"].as_str().unwrap();
+    assert_eq!(head(&endpoint, &format!("/{data}/{}", project_key(moved))), "200");
+    assert_eq!(head(&endpoint, &format!("/{data}/{}", project_key(&project))), "200", "for a rollback");
+    run(&["deploy", "apply", "--packages", "code", "--yes"]).code(0);
     let plan = run(&["deploy", "plan", "--packages", "code", "--set", "stuck_after_minutes=30", "--json"]);
     let changed = plan.code(0).json();
     assert_eq!(texts(&changed["changes"], "id"), ["RunIsStuck"], "{changed}");
@@ -199,16 +243,23 @@ fn bad_input_is_told_all_at_once_and_before_any_call() {
         .code(2)
         .says(&missing.each_ref().map(String::as_str))
         .says(&["cargo xtask package --arch arm64"]);
-    // For the other processor, nothing that functions could run can be made here.
-    let other = if arch() == "arm64" { "x86_64" } else { "arm64" };
-    make_packages(&place);
-    for name in ["inbox", "tick", "task-events"] {
-        let code = std::fs::read(place.path().join(format!("code/{name}-{}.zip", arch()))).unwrap();
-        place.write(&format!("code/{name}-{other}.zip"), code);
+    // Archives of another release: none of them is taken, and each is named with what it is.
+    make_packages(&place, HERE);
+    let mut older = release(processor(HERE));
+    older.native_code = "wasmtime 1.2.3".to_owned();
+    package(&place, &Label::of("tick", HERE, &older));
+    older.version = "0.0.1".to_owned();
+    package(&place, &Label::plain("inbox", HERE, &older.version));
+    for verb in ["plan", "apply"] {
+        run(&["deploy", verb, "--packages", "code"]).code(2).says(&[
+            &format!("code/inbox-{}.zip is of release 0.0.1, this program is ", HERE.as_str()),
+            &format!(
+                "code/tick-{}.zip loads native code for wasmtime 1.2.3, this program makes it for",
+                HERE.as_str()
+            ),
+            "hint: `cargo xtask package",
+        ]);
     }
-    run(&["deploy", "apply", "--yes", "--packages", "code", "--arch", other])
-        .code(2)
-        .says(&["the native code of plugins is made on this machine", other]);
     run(&["deploy", "status", "--remote", "demo"]).code(2).says(&["leave --remote"]);
     run(&["deploy", "status", "--stack", "No_Name"]).code(2).says(&["stack is \"No_Name\""]);
     place.run(&["deploy", "status"]).code(2).says(&["no AWS region is known"]);

@@ -148,6 +148,8 @@ fn add_function(template: &mut Template, function: &Function) {
         } },
     });
     if function.name == "tick" {
+        // Code and project change in one step: a function never reads what was packed for another release.
+        properties["Environment"]["Variables"][names::ENV_PROJECT] = reference("Project");
         properties["ReservedConcurrentExecutions"] =
             when("ReserveTick", reference("TickConcurrency"), nothing());
     }

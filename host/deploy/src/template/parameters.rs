@@ -7,6 +7,9 @@ use super::document::Template;
 /// Value of a code parameter while there is no code. Without code a stack is everything but its functions.
 pub(crate) const NO_CODE: &str = "none";
 
+/// Value of the parameter `Project` while there is no function that reads one.
+pub(crate) const NO_PROJECT: &str = "none";
+
 pub(super) fn add(template: &mut Template) {
     template.parameter(
         "Suffix",
@@ -27,6 +30,15 @@ pub(super) fn add(template: &mut Template) {
             }),
         );
     }
+    template.parameter(
+        "Project",
+        json!({
+            "Type": "String",
+            "Default": NO_PROJECT,
+            "AllowedPattern": format!("^({NO_PROJECT}|sha256:[0-9a-f]{{64}})$"),
+            "Description": "Digest of the archive with pangolin.toml, plugins and their native code. The tick takes no other one.",
+        }),
+    );
     template.parameter(
         "Architecture",
         json!({

@@ -8,7 +8,9 @@ use pangolin_aws::{CallError, Service};
 
 use super::{APPLY, Check, Checks};
 use crate::{
-    Deployer, Packages, names,
+    Deployer, Packages,
+    deployer::project_of,
+    names,
     stack::Described,
     template::{FUNCTIONS, Function, SCHEDULE},
 };
@@ -101,6 +103,7 @@ async fn look_at(
     let doorbell = now.output("DoorbellUrl").unwrap_or_default();
     checks.equal(names::ENV_DOORBELL, variable(names::ENV_DOORBELL), doorbell, APPLY);
     if function.name == "tick" {
+        checks.equal(names::ENV_PROJECT, variable(names::ENV_PROJECT), project_of(now), APPLY);
         let role = now.output("TickRoleArn").unwrap_or_default();
         checks.equal("role", answer.role().unwrap_or("none"), role, APPLY);
     }

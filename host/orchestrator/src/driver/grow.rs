@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use super::{Driver, DriverError, ENGINE, PREPARE_PAUSE_MS};
 use crate::{
+    admission::UNJUDGED,
     causes::causes,
     load::LoadedRun,
     patterns::{Asked, CallFacts, OnFailure, Patterns, StepAnswer, StepFailure},
@@ -42,8 +43,11 @@ const ASK_GRACE: Duration = Duration::from_millis(25);
 /// Tries of one step when the plugin host has no room or the pattern says that another try may help.
 const TRIES_MAX: u32 = 5;
 
-/// Pause before the second try; doubles with each further one. Milliseconds.
+/// Pause before the second try; doubles with each further one up to [`TRY_PAUSE_MAX_MS`]. Milliseconds.
 const TRY_PAUSE_MS: i64 = 500;
+
+/// Longest pause between two tries.
+const TRY_PAUSE_MAX_MS: i64 = 8_000;
 
 /// Longest message of a failure in the record, in bytes.
 const MESSAGE_BYTES_MAX: usize = 2_000;
@@ -99,9 +103,15 @@ pub(super) async fn ask(
                 Call::Step => patterns.step(&asked, view.clone()).await,
             };
             match answer {
-                Err(failure) if failure.retryable && tries < TRIES_MAX => {
-                    tracing::warn!(pattern = asked.id, code = failure.code, "asked again after a pause");
-                    clock.sleep_until(clock.now_ms() + (TRY_PAUSE_MS << (tries - 1))).await;
+                Err(failure) if failure.code == UNJUDGED || (failure.retryable && tries < TRIES_MAX) => {
+                    tracing::warn!(
+                        pattern = asked.id,
+                        code = failure.code,
+                        problem = failure.message,
+                        "asked again after a pause"
+                    );
+                    let pause = TRY_PAUSE_MS.saturating_mul(1 << (tries - 1).min(TRIES_MAX));
+                    clock.sleep_until(clock.now_ms() + pause.min(TRY_PAUSE_MAX_MS)).await;
                     tries += 1;
                 }
                 answer => return answer,
@@ -191,7 +201,7 @@ struct Taken<'a> {
     tolerances: Vec<Tolerance>,
 }
 
-impl Driver<'_> {
+impl Driver {
     /// Takes up the pattern of a loaded run.
     pub(super) fn take_up(&mut self, loaded: &mut LoadedRun) {
         let Some(tracker) = loaded.tracker.take() else { return };
@@ -253,7 +263,16 @@ impl Driver<'_> {
                 continue;
             }
             let Some(growth) = state.growth() else { continue };
-            let Some(asked) = whom(&*self.parts.patterns, state, growth).await else { continue };
+            let asked = match whom(&*self.parts.patterns, state, growth).await {
+                Ok(Some(asked)) => asked,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%run, error = %causes(&error), "the pattern that takes over is looked for later");
+                    self.due.insert(run);
+                    self.late_until = Some(now + PREPARE_PAUSE_MS);
+                    continue;
+                }
+            };
             let now = now.max(0);
             let view = growing.tracker.cut(state, now);
             let digest = growing
@@ -305,7 +324,7 @@ impl Driver<'_> {
             self.growing.remove(&run);
             return Ok(false);
         };
-        match Self::judge(self.parts, state, &open, &answered.answer).await {
+        match Self::judge(&self.parts, state, &open, &answered.answer).await {
             Ok(entries) => {
                 let actor = actor(state);
                 self.ledger.together();
@@ -378,7 +397,7 @@ impl Driver<'_> {
                 Ok(entries)
             }
             Err((code, message, called)) => {
-                let policy = match parts.patterns.on_failure(&state.plan().queue).await {
+                let policy = match parts.patterns.on_failure(&state.plan().queue).await? {
                     OnFailure::Closed => FailurePolicy::Closed,
                     OnFailure::Open => FailurePolicy::Open,
                     OnFailure::Builtin { component, .. } => {
@@ -419,7 +438,7 @@ impl Driver<'_> {
             match parts.admission.pin_added(state, &items).await {
                 Ok(pins) => pins,
                 // No judgement about the items: the blob store did not take the list.
-                Err(findings) if findings.iter().any(|found| found.code == "storage") => {
+                Err(findings) if findings.iter().any(|found| found.code == UNJUDGED) => {
                     return Err(BlobError::Full(refused(&findings)));
                 }
                 Err(findings) => return Ok(Err(("refused".to_owned(), refused(&findings)))),
@@ -451,12 +470,16 @@ pub(super) async fn store(
 }
 
 /// The component that is asked next; `None` when nobody can be asked until the configuration is put right.
-async fn whom(patterns: &dyn Patterns, state: &RunState, growth: &Growth) -> Option<Asked> {
+async fn whom(
+    patterns: &dyn Patterns,
+    state: &RunState,
+    growth: &Growth,
+) -> Result<Option<Asked>, BlobError> {
     if !growth.is_taken_over() {
         let id = state.submitted().pattern_id.clone().unwrap_or_default();
-        return Some(Asked { id, component: growth.component() });
+        return Ok(Some(Asked { id, component: growth.component() }));
     }
-    match patterns.on_failure(&state.plan().queue).await {
+    Ok(match patterns.on_failure(&state.plan().queue).await? {
         OnFailure::Builtin { id, component } if component != growth.component() => {
             Some(Asked { id, component })
         }
@@ -468,7 +491,7 @@ async fn whom(patterns: &dyn Patterns, state: &RunState, growth: &Growth) -> Opt
             );
             None
         }
-    }
+    })
 }
 
 /// What [`Driver::answers`] receives from.

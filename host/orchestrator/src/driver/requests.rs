@@ -27,12 +27,13 @@ use super::{
     grow::{self, Call, Growing, OpenStepFacts, Stored},
 };
 use crate::{
+    admission::UNJUDGED,
     causes::causes,
     keys,
     ledger::Summary,
     load::{LoadError, load_run},
     message::{Answer, Base, Envelope, MESSAGE_VERSION, Request},
-    patterns::{Asked, Binding, StepAnswer, StepFailure},
+    patterns::{Asked, Binding, BindingError, StepAnswer, StepFailure},
 };
 
 /// Who submits, and what workspaces shall start from.
@@ -76,7 +77,18 @@ struct Amended {
     decisions: Option<Vec<u8>>,
 }
 
-impl Driver<'_> {
+/// An error when findings are no judgement: the message waits.
+fn unjudged(findings: &[Finding]) -> Result<(), BlobError> {
+    match findings.iter().find(|found| found.code == UNJUDGED) {
+        Some(found) => Err(BlobError::Other {
+            context: "looking at what a message refers to".to_owned(),
+            source: found.message.clone().into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+impl Driver {
     /// Takes a message. One that has to wait for a pattern stays in the inbox; `false` then.
     pub(super) async fn take(&mut self, message: Message, now: i64) -> Result<bool, DriverError> {
         if matches!(self.planning.get(&message.name), Some(Planning::Asked { .. })) {
@@ -189,7 +201,10 @@ impl Driver<'_> {
         }
         let pins = match self.parts.admission.pin_added(state, &parsed).await {
             Ok(pins) => pins,
-            Err(findings) => return Ok(rejected("the items cannot be admitted", &findings)),
+            Err(findings) => {
+                unjudged(&findings)?;
+                return Ok(rejected("the items cannot be admitted", &findings));
+            }
         };
         let stored = match grow::store(&*self.parts.blobs, produced(parsed)).await? {
             Ok(stored) => stored,
@@ -298,7 +313,7 @@ impl Driver<'_> {
         }
         let planned = match self.planning.remove(message) {
             Some(Planning::Answered(planned)) => Some(planned),
-            _ => match self.ask_planner(message, &plan, now).await {
+            _ => match self.ask_planner(message, &plan, now).await? {
                 Ok(Asking::Nobody) => None,
                 Ok(Asking::Answered(planned)) => Some(planned),
                 Ok(Asking::Later) => return Ok(None),
@@ -315,14 +330,14 @@ impl Driver<'_> {
                 Err(findings) => return Ok(Some(rejected("the plan is invalid", &findings))),
             },
         };
-        // Before the names are resolved, so that a full disk delays the submission and does not refuse it.
+        // Before the names are resolved, so that a store that is full or does not answer delays the submission and does not refuse it.
         let blobs = [Some(text.as_bytes()), amended.graph.as_deref(), amended.decisions.as_deref()];
         let params = planned.as_ref().filter(|planned| !planned.binding.params.is_empty());
         for bytes in blobs.into_iter().flatten().chain(params.map(|planned| planned.params.as_slice())) {
             match self.parts.blobs.put(bytes).await {
                 Ok(_) => {}
                 // Waited for: the message stays where it is.
-                Err(error @ BlobError::Full(_)) => return Err(error.into()),
+                Err(error @ (BlobError::Full(_) | BlobError::Other { .. })) => return Err(error.into()),
                 Err(error) => {
                     let why = format!("the plan cannot be stored: {}", causes(&error));
                     let answer = Answer { run: Some(run), ..Answer::because(why) };
@@ -346,7 +361,10 @@ impl Driver<'_> {
         let Amended { plan, graph, decisions } = amended;
         let pinned = match self.parts.admission.pin(&plan, base.as_ref()).await {
             Ok(pinned) => pinned,
-            Err(findings) => return Ok(rejected("the plan cannot be admitted", &findings)),
+            Err(findings) => {
+                unjudged(&findings)?;
+                return Ok(rejected("the plan cannot be admitted", &findings));
+            }
         };
         let (items, queue) = (plan.items.len() as u64, plan.queue.clone());
         let params = planned.as_ref().filter(|planned| !planned.binding.params.is_empty());
@@ -427,10 +445,27 @@ impl Driver<'_> {
     }
 
     /// Lets the pattern of the queue look at a plan.
-    async fn ask_planner(&mut self, message: &str, plan: &Plan, now: i64) -> Result<Asking, String> {
-        let Some(binding) = self.parts.patterns.binding(&plan.queue).await? else {
-            return Ok(Asking::Nobody);
-        };
+    async fn ask_planner(
+        &mut self,
+        message: &str,
+        plan: &Plan,
+        now: i64,
+    ) -> Result<Result<Asking, String>, BlobError> {
+        match self.parts.patterns.binding(&plan.queue).await {
+            Ok(Some(binding)) => Ok(self.ask_pattern(message, plan, binding, now).await),
+            Ok(None) => Ok(Ok(Asking::Nobody)),
+            Err(BindingError::Unusable(why)) => Ok(Err(why)),
+            Err(BindingError::Store(error)) => Err(error),
+        }
+    }
+
+    async fn ask_pattern(
+        &mut self,
+        message: &str,
+        plan: &Plan,
+        binding: Binding,
+        now: i64,
+    ) -> Result<Asking, String> {
         let now = now.max(0);
         let params =
             canon::to_vec(&Value::Object(binding.params.clone())).map_err(|error| error.to_string())?;

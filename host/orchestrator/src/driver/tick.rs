@@ -1,9 +1,11 @@
 //! One look: the same loop as a daemon's, which ends as soon as nothing more can be done now.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use pangolin_core::state::RunState;
 
-use super::{Driver, DriverError, Parts};
+use super::{Driver, DriverError, Folded, Parts};
 
 /// What a tick waits for before it may end.
 #[async_trait]
@@ -30,18 +32,38 @@ pub struct Ticked {
     pub cut_short: bool,
 }
 
-/// Ticks of one process. Between them it keeps what it folded, so that a process that is used again reads nothing twice,
-/// as long as nobody else led the deployment meanwhile.
-pub struct Ticker<'p> {
-    parts: &'p Parts,
-    warm: Option<Driver<'p>>,
+/// Ticks of one process. Between them it keeps what it folded, so that a process that is used again reads nothing twice. When
+/// somebody else led the deployment meanwhile it reads what they added; runs whose pattern is asked are then read from the
+/// beginning.
+pub struct Ticker {
+    parts: Arc<Parts>,
+    left: Left,
 }
 
-impl<'p> Ticker<'p> {
+/// What a tick leaves behind.
+enum Left {
+    Nothing,
+    /// It ended because nothing more could be done.
+    Driver(Box<Driver>),
+    /// It was cut short: what it was about to do is found again.
+    Folded(Folded),
+}
+
+impl Left {
+    fn folded(self) -> Folded {
+        match self {
+            Self::Nothing => Folded::default(),
+            Self::Driver(driver) => driver.into_folded(),
+            Self::Folded(folded) => folded,
+        }
+    }
+}
+
+impl Ticker {
     /// A process that knows nothing yet.
     #[must_use]
-    pub const fn new(parts: &'p Parts) -> Self {
-        Self { parts, warm: None }
+    pub const fn new(parts: Arc<Parts>) -> Self {
+        Self { parts, left: Left::Nothing }
     }
 
     /// Leads the deployment, does what can be done now and ends, at the latest when `budget` resolves. Who may call it is
@@ -59,16 +81,16 @@ impl<'p> Ticker<'p> {
     ) -> Result<Ticked, DriverError> {
         let mut budget = std::pin::pin!(budget);
         // Taken out: whatever fails, a half-done driver is never used again.
-        let mut driver = match self.warm.take() {
-            Some(mut driver) if driver.ledger.leads().await? => {
+        let mut driver = match std::mem::replace(&mut self.left, Left::Nothing) {
+            Left::Driver(mut driver) if driver.ledger.leads().await? => {
                 driver.adopt_running();
                 driver.act().await?;
                 driver
             }
-            _ => {
-                let driver = Driver::load(self.parts).await?;
+            left => {
+                let driver = Driver::load(&self.parts, left.folded()).await?;
                 (self.parts.on_lead)();
-                driver
+                Box::new(driver)
             }
         };
         let before = driver.ledger.commits();
@@ -81,12 +103,12 @@ impl<'p> Ticker<'p> {
             quietest: driver.scheduler.runs().map(RunState::last_at).min(),
             cut_short: !ended,
         };
-        self.warm = ended.then_some(driver);
+        self.left = if ended { Left::Driver(driver) } else { Left::Folded(driver.into_folded()) };
         Ok(ticked)
     }
 }
 
-impl Driver<'_> {
+impl Driver {
     /// Whether a pattern thinks.
     pub(super) fn is_asking(&self) -> bool {
         self.growing.values().any(|growing| growing.step.is_some())

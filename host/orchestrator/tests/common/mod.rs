@@ -269,6 +269,7 @@ impl World {
             )]),
             holder: format!("life-{}", self.lives),
             senders: Default::default(),
+            commit_tries: None,
             on_lead: Box::new(|| {}),
         }
     }

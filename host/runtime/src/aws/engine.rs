@@ -1,19 +1,28 @@
 //! One look after another at a stack's runs.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use pangolin_aws::Service;
 use pangolin_inbox_s3::S3Inbox;
 use pangolin_orchestrator::{
-    driver::{Attempts as _, Parts, Ticker},
+    driver::{Attempts as _, Ticker},
     leadership::Alone,
     lease::{StoreLease, Tried},
 };
-use pangolin_ports::{anchor::Anchor, clock::Clock as _, memory::SystemClock, worker_backend::WorkerBackend};
-use pangolin_stack::{Architecture, DeploymentDocument};
+use pangolin_ports::{
+    anchor::Anchor, clock::Clock as _, memory::SystemClock, run_store::RunStoreError,
+    worker_backend::WorkerBackend,
+};
+use pangolin_stack::{Architecture, DeploymentDocument, names};
 use pangolin_worker_fargate::{FargateBackend, FargateConfig};
 
-use super::{Stack, StackError, secrets::StackSecrets};
+use tokio::time::Instant;
+
+use super::{DOCUMENT_BYTES_MAX, Stack, StackError, object, release, s3, secrets::StackSecrets};
 use crate::{
     anchoring::Anchoring,
     config::{BackendKind, Config},
@@ -28,12 +37,15 @@ use crate::{
 
 /// The engine of one process. Warm: a look reads nothing that an earlier one read, as long as nobody else looked meanwhile.
 pub struct Engine {
-    /// For as long as the process lives: the ticker keeps what it folded.
-    ticker: Ticker<'static>,
+    /// Keeps what it folded.
+    ticker: Ticker,
     executor: DispatchExecutor,
     lease: StoreLease,
     anchoring: Anchoring,
     inbox: Arc<S3Inbox>,
+    /// What it was made of, and where that lies.
+    document: DeploymentDocument,
+    documents: aws_sdk_s3::Client,
 }
 
 /// What came of a look.
@@ -66,7 +78,7 @@ pub struct Looked {
 }
 
 /// What Fargate needs, as the deployment document has it.
-fn fargate(document: &DeploymentDocument) -> FargateConfig {
+fn fargate(document: &DeploymentDocument, visibility_seconds: Option<u32>) -> FargateConfig {
     let workers = &document.workers;
     let base =
         FargateConfig::new(&document.stack, &document.data_bucket, &workers.cluster, workers.subnets.clone());
@@ -79,36 +91,48 @@ fn fargate(document: &DeploymentDocument) -> FargateConfig {
         },
         execution_role_arn: Some(workers.execution_role_arn.clone()),
         log_group: Some(workers.log_group.clone()),
+        visibility_ms: visibility_seconds.map_or(base.visibility_ms, |seconds| u64::from(seconds) * 1_000),
         ..base
     }
 }
 
+/// Executors that agree in what their backend is made of share one, and with it its looks at all tasks.
 fn backends(
     config: &Config,
-    workers: &Arc<dyn WorkerBackend>,
-) -> Result<BTreeMap<String, Arc<dyn WorkerBackend>>, RuntimeError> {
+    open: impl Fn(Option<u32>) -> Result<FargateBackend, StackError>,
+) -> Result<BTreeMap<String, Arc<dyn WorkerBackend>>, StackError> {
     let mut backends = BTreeMap::new();
+    let mut opened: BTreeMap<Option<u32>, Arc<dyn WorkerBackend>> = BTreeMap::new();
     for (name, executor) in &config.executors {
         // What is meant for a laptop is no error of the stack: items that name it are refused at admission.
         if executor.backend == BackendKind::Fargate {
-            backends.insert(name.clone(), workers.clone());
+            let backend = match opened.entry(executor.visibility_seconds) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(Arc::new(open(executor.visibility_seconds)?)).clone(),
+            };
+            backends.insert(name.clone(), backend);
         }
     }
     if backends.is_empty() {
         return Err(RuntimeError::Rejected {
             reason: "no executor of the stack's pangolin.toml has backend = \"fargate\"".to_owned(),
             findings: Vec::new(),
-        });
+        }
+        .into());
     }
     Ok(backends)
 }
 
 impl Stack {
-    /// The engine. `life` is that of the lease: longer than a look.
+    /// The engine. `life` is that of the lease, which is prolonged during a look.
     ///
     /// # Errors
     /// [`StackError`]; a signing key that is not the one of the stack is refused.
     pub async fn engine(self, life: Duration) -> Result<Engine, StackError> {
+        let own = release::own();
+        if self.packed != own {
+            return Err(StackError::OtherRelease { packed: self.packed, own });
+        }
         let secrets = StackSecrets::new(
             aws_sdk_secretsmanager::Client::new(&self.aws.sdk(Service::SecretsManager)),
             &self.document.secrets_prefix,
@@ -123,9 +147,9 @@ impl Stack {
             return Err(StackError::WrongKey { secret: name, expected: self.document.verifier_key });
         }
         let (stores, inbox) = stores?;
-        let workers: Arc<dyn WorkerBackend> =
-            Arc::new(FargateBackend::open(&self.aws, fargate(&self.document))?);
-        let backends = backends(&self.config, &workers)?;
+        let backends = backends(&self.config, |visibility_seconds| {
+            Ok(FargateBackend::open(&self.aws, fargate(&self.document, visibility_seconds))?)
+        })?;
         let anchor: Arc<dyn Anchor> = Arc::new(self.anchor()?);
         let anchoring = Anchoring::new(stores.store.clone(), anchor.clone());
         let plugins = Plugins::open_compiled(&self.config).map_err(RuntimeError::from)?;
@@ -149,23 +173,36 @@ impl Stack {
             holder,
             on_lead: Box::new(|| {}),
         })?;
-        // One engine per process, for as long as the process lives.
-        let parts: &'static Parts = Box::leak(Box::new(parts));
-        Ok(Engine { ticker: Ticker::new(parts), executor, lease, anchoring, inbox })
+        let (ticker, documents) = (Ticker::new(Arc::new(parts)), s3(&self.aws));
+        Ok(Engine { ticker, executor, lease, anchoring, inbox, document: self.document, documents })
     }
 }
 
 impl Engine {
-    /// Looks once, for `budget` at most.
+    /// Whether the deployment document still says what the engine was made of. When not, open the stack again.
     ///
     /// # Errors
-    /// [`StackError`]. What was committed stays; the next look goes on.
-    pub async fn look(&mut self, budget: Duration) -> Result<Look, StackError> {
-        let held = match self.lease.try_acquire().await? {
-            Tried::Held(held) => held,
-            Tried::Taken(until) => return Ok(Look::Busy(until)),
-        };
-        let looked = self.look_held(budget).await;
+    /// [`StackError::Call`].
+    pub async fn is_current(&self) -> Result<bool, StackError> {
+        let bucket = &self.document.data_bucket;
+        let bytes = object(&self.documents, bucket, names::DEPLOYMENT_KEY, DOCUMENT_BYTES_MAX).await?;
+        Ok(DeploymentDocument::parse(&bytes).is_ok_and(|found| found == self.document))
+    }
+
+    /// Looks once. After `budget` nothing new is begun; what is then not done until `limit` is given up.
+    ///
+    /// # Errors
+    /// [`StackError`]. What was committed stays; the next look goes on, with an engine that is opened anew.
+    pub async fn look(&mut self, budget: Duration, limit: Duration) -> Result<Look, StackError> {
+        let until = Instant::now() + limit;
+        let tried = tokio::time::timeout_at(until, self.lease.try_acquire()).await;
+        let mut held =
+            match tried.unwrap_or(Err(RunStoreError::Busy("no answer about the lease".to_owned())))? {
+                Tried::Held(held) => held,
+                Tried::Taken(until) => return Ok(Look::Busy(until)),
+            };
+        let looked = held.during(tokio::time::timeout_at(until, self.look_held(budget))).await;
+        let looked = looked.unwrap_or(Err(StackError::TooLate));
         // What fails here expires by itself.
         if let Err(error) = held.release().await {
             tracing::warn!(%error, "the lease cannot be given back; it expires");

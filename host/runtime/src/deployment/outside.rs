@@ -4,8 +4,27 @@ use std::sync::Arc;
 
 use pangolin_ports::{anchor::Anchor, blob_store::BlobStore, inbox::Inbox};
 
+#[cfg(feature = "aws")]
+use super::Deployment;
 use super::RuntimeError;
 use crate::config::Config;
+
+#[cfg(feature = "aws")]
+impl Deployment {
+    /// Clients of the S3 of `[s3]`. Makes no request.
+    pub(crate) async fn aws(config: &Config) -> Result<pangolin_aws::Aws, RuntimeError> {
+        let s3 = config.s3.clone().unwrap_or_default();
+        let settings = pangolin_aws::AwsConfig {
+            region: s3.region,
+            endpoint_url: s3.endpoint,
+            path_style: s3.path_style,
+            ..pangolin_aws::AwsConfig::default()
+        };
+        pangolin_aws::Aws::open(settings)
+            .await
+            .map_err(|error| RuntimeError::S3 { file: config.file.clone(), problem: error.to_string() })
+    }
+}
 
 /// Each only where the configuration says so.
 #[derive(Default)]
@@ -20,7 +39,6 @@ impl Outside {
     #[cfg(feature = "aws")]
     pub(super) async fn open(config: &Config) -> Result<Self, RuntimeError> {
         use pangolin_anchor_s3::S3Anchor;
-        use pangolin_aws::{Aws, AwsConfig};
         use pangolin_blob_s3::S3BlobStore;
         use pangolin_inbox_s3::S3Inbox;
         use pangolin_ports::memory::SystemClock;
@@ -29,15 +47,7 @@ impl Outside {
             return Ok(Self::default());
         }
         let s3 = config.s3.clone().unwrap_or_default();
-        let settings = AwsConfig {
-            region: s3.region,
-            endpoint_url: s3.endpoint,
-            path_style: s3.path_style,
-            ..AwsConfig::default()
-        };
-        let aws = Aws::open(settings)
-            .await
-            .map_err(|error| RuntimeError::S3 { file: config.file.clone(), problem: error.to_string() })?;
+        let aws = Deployment::aws(config).await?;
         let mut outside = Self::default();
         if let Some(bucket) = &s3.bucket {
             outside.blobs = Some(Arc::new(S3BlobStore::new(&aws, bucket, &s3.prefix)));

@@ -6,9 +6,13 @@ use pangolin_orchestrator::{admission::Admission, driver::Parts, senders::Sender
 
 use super::{Deployment, RuntimeError, place::EngineParts};
 use crate::{
-    dispatch::{DispatchExecutor, DispatchParts, RuntimeAdmission},
+    dispatch::{DispatchExecutor, DispatchParts, Patience, RuntimeAdmission},
     patterns::ComponentPatterns,
 };
+
+/// How often one look tries a commit that is not answered. The store repeats by itself for seconds, and the next look begins with
+/// what is there: waiting on is time that is paid for.
+const COMMIT_TRIES: u32 = 2;
 
 impl Deployment {
     /// What the driver works with.
@@ -41,6 +45,10 @@ impl Deployment {
             context: Arc::new(self.context()),
             workspaces: workspaces.clone(),
         });
+        let commit_tries = match patience {
+            Patience::UntilTheEnd => None,
+            Patience::OneLook => Some(COMMIT_TRIES),
+        };
         let executor = DispatchExecutor::new(DispatchParts {
             config: self.config.clone(),
             registry: self.registry.clone(),
@@ -66,6 +74,7 @@ impl Deployment {
             senders: Senders::new(self.config.senders.clone()),
             queues: self.queue_policies(),
             holder,
+            commit_tries,
             on_lead,
         };
         Ok((parts, executor))

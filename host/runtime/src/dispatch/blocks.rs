@@ -9,56 +9,25 @@ use pangolin_envelope::{
     result::WorkerResult,
 };
 use pangolin_orchestrator::causes::causes;
-use pangolin_plugin_host::BlockComponent;
-#[cfg(feature = "compile")]
-use pangolin_plugin_host::{BlockCode, PluginError};
+use pangolin_plugin_host::{BlockCode, BlockComponent, PluginError};
 use pangolin_ports::blob_store::BlobStore;
 
 use super::prepare::blob_file;
 use crate::plugins::{Plugins, ResolvedPlugin};
 
-/// Native code of a block; there is none without a compiler.
-#[cfg(not(feature = "compile"))]
-struct BlockCode {
-    contract: String,
-    engine: String,
-    code: Vec<u8>,
-}
-
-/// Where nothing can be compiled, no code for workers can be made either.
-#[cfg(not(feature = "compile"))]
-fn nowhere(plugin: &ResolvedPlugin) -> Unstaged {
-    let message =
-        "blocks that are plugins cannot run in a stack in AWS yet; run the item on a machine of your own";
-    Unstaged::Refused(format!("block plugin {:?}: {message}", plugin.id))
-}
-
-#[cfg(not(feature = "compile"))]
-async fn compile(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
-    Err(nowhere(plugin))
-}
-
-/// Loads a block here, where nothing of it runs but a look at its parameters.
-#[cfg(not(feature = "compile"))]
-async fn load(_plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockComponent, Unstaged> {
-    Err(nowhere(plugin))
-}
-
-/// Compiles off the async threads; from the cache after the first time.
-#[cfg(feature = "compile")]
+/// Compiles off the async threads; from the cache after the first time, and always where there is no compiler: functions have
+/// the code of their own processor, which is that of their workers.
 async fn compile(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockCode, Unstaged> {
     let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
     blocking(plugin, move || host.block_code(&bytes)).await
 }
 
 /// Loads a block here, where nothing of it runs but a look at its parameters.
-#[cfg(feature = "compile")]
 async fn load(plugins: &Plugins, plugin: &ResolvedPlugin) -> Result<BlockComponent, Unstaged> {
     let (host, bytes) = (plugins.host().clone(), plugin.bytes.clone());
     blocking(plugin, move || host.load_block(&bytes)).await
 }
 
-#[cfg(feature = "compile")]
 async fn blocking<T: Send + 'static>(
     plugin: &ResolvedPlugin,
     work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,

@@ -31,8 +31,16 @@ use pangolin_ports::{
 };
 use serde_json::json;
 
-use super::{blocks, executor::DispatchExecutor, stage::Layout};
-use crate::{patch, registry::SubagentDoc};
+use super::{
+    blocks,
+    executor::{AttemptError, DispatchExecutor, Patience},
+    stage::Layout,
+};
+use crate::{
+    patch,
+    plugins::PluginsError,
+    registry::{RegistryError, SubagentDoc},
+};
 
 /// Name of the worker's bounded stdout in the result directory, written by the backend.
 const EVENTS_FILE: &str = "events.jsonl";
@@ -67,8 +75,36 @@ pub(super) fn failed(
     AttemptStatus::Failed(Failure { reason, class, message: message.into() })
 }
 
+/// Why it cannot be said yet, or not at all, how an attempt ended.
+#[derive(Debug)]
+enum Hindrance {
+    /// The blob store may take it, or give it, the next time.
+    Passing(String),
+    /// A failure of the host's own storage.
+    Final(String),
+}
+
+impl From<BlobError> for Hindrance {
+    fn from(error: BlobError) -> Self {
+        let text = causes(&error);
+        match error {
+            // A file here, as one that the worker names and did not leave. No service will mend it.
+            BlobError::Other { source, .. } if source.is::<std::io::Error>() => Self::Final(text),
+            BlobError::Other { .. } => Self::Passing(text),
+            _ => Self::Final(text),
+        }
+    }
+}
+
+impl From<String> for Hindrance {
+    fn from(text: String) -> Self {
+        Self::Final(text)
+    }
+}
+
 impl DispatchExecutor {
-    pub(super) async fn collect(&self, ended: Ended<'_>) -> AttemptEnd {
+    /// How an attempt ended. An error says that it is to be asked again.
+    pub(super) async fn collect(&self, ended: Ended<'_>) -> Result<AttemptEnd, AttemptError> {
         let mut evidence = Evidence {
             isolation: Some(ended.isolation.clone()),
             started_at: Some(ended.started_at),
@@ -77,13 +113,19 @@ impl DispatchExecutor {
         };
         let status = match self.gather(&ended, &mut evidence).await {
             Ok(status) => status,
-            Err(message) => failed(FailureReason::WorkerFailed, FailureClass::Infrastructure, message),
+            // Whoever looks once looks again; the worker has left what it made.
+            Err(Hindrance::Passing(message)) if self.parts.patience == Patience::OneLook => {
+                return Err(AttemptError::Later(message));
+            }
+            Err(Hindrance::Passing(message) | Hindrance::Final(message)) => {
+                failed(FailureReason::WorkerFailed, FailureClass::Infrastructure, message)
+            }
         };
-        AttemptEnd { status, evidence }
+        Ok(AttemptEnd { status, evidence })
     }
 
-    /// Stores everything that can be stored, then decides. `Err` is a failure of the host's own storage.
-    async fn gather(&self, ended: &Ended<'_>, evidence: &mut Evidence) -> Result<AttemptStatus, String> {
+    /// Stores everything that can be stored, then decides.
+    async fn gather(&self, ended: &Ended<'_>, evidence: &mut Evidence) -> Result<AttemptStatus, Hindrance> {
         let blobs = &*self.parts.blobs;
         let result_dir = ended.layout.result();
         evidence.events = self.store_text(&result_dir.join(EVENTS_FILE), &ended.secrets).await?;
@@ -121,11 +163,14 @@ impl DispatchExecutor {
             "worker_exit": format!("{:?}", ended.exit),
         });
         let record = pangolin_audit::canon::to_vec(&record).map_err(|error| causes(&error))?;
-        evidence.result = Some(blobs.put(&record).await.map_err(|error| causes(&error))?);
+        evidence.result = Some(blobs.put(&record).await?);
         if let Some(problem) = problem {
             return Ok(failed(FailureReason::IntegrityFailed, FailureClass::Invalid, problem));
         }
-        let subagent = self.subagent(ended.manifest).await.map_err(|error| causes(&error))?;
+        let subagent = self.subagent(ended.manifest).await.map_err(|error| match error {
+            RegistryError::Blob(error) => error.into(),
+            error => Hindrance::Final(causes(&error)),
+        })?;
         Ok(decide(ended, &opened, report.as_ref(), evidence, subagent.as_ref()))
     }
 
@@ -135,7 +180,7 @@ impl DispatchExecutor {
         ended: &Ended<'_>,
         result: &WorkerResult,
         evidence: &mut Evidence,
-    ) -> Result<Option<AdapterReport>, String> {
+    ) -> Result<Option<AdapterReport>, Hindrance> {
         let Some(agent) = &result.agent else { return Ok(None) };
         let dir = ended.layout.result();
         let stdout = read_bounded(&dir.join(AGENT_STDOUT_FILE), ended.envelope.limits.stdout_bytes)?;
@@ -149,6 +194,9 @@ impl DispatchExecutor {
         let Some(pinned) = &ended.manifest.adapter else { return Ok(None) };
         let adapter = match self.adapter(pinned).await {
             Ok(adapter) => adapter,
+            Err(PluginsError::Read { source, .. }) if is_passing(&source) => {
+                return Err(Hindrance::Passing(causes(&source)));
+            }
             Err(error) => {
                 tracing::warn!(error = %causes(&error), "the adapter cannot be loaded; usage is unknown");
                 evidence.usage = Some(missing());
@@ -184,7 +232,7 @@ impl DispatchExecutor {
         result: &WorkerResult,
         evidence: &mut Evidence,
         blobs: &dyn BlobStore,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Option<String>, Hindrance> {
         if let Some(capture) = result.capture.clone().filter(|capture| !capture.changes.is_empty()) {
             let base = ended.base.clone();
             let (dir, scratch) = (ended.layout.result(), ended.layout.scratch());
@@ -204,13 +252,13 @@ impl DispatchExecutor {
             match built {
                 Ok(patch) if patch.bytes.is_empty() => {}
                 Ok(patch) => {
-                    evidence.patch = Some(blobs.put(&patch.bytes).await.map_err(|error| causes(&error))?);
+                    evidence.patch = Some(blobs.put(&patch.bytes).await?);
                     evidence.tree = patch.tree;
                 }
                 Err(error @ (patch::PatchError::Altered { .. } | patch::PatchError::BadPath(_))) => {
                     return Ok(Some(causes(&error)));
                 }
-                Err(error) => return Err(causes(&error)),
+                Err(error) => return Err(causes(&error).into()),
             }
         }
         if result.outputs.len() > OUTPUTS_MAX {
@@ -224,7 +272,7 @@ impl DispatchExecutor {
             if !is_plain_relative(&output.path) || output.path.len() > OUTPUT_PATH_BYTES_MAX {
                 return Ok(Some(format!("output path {:?} is not acceptable", output.path)));
             }
-            let digest = blobs.put_file(&path).await.map_err(|error| causes(&error))?;
+            let digest = blobs.put_file(&path).await?;
             if digest != output.digest {
                 return Ok(Some(format!("output {:?} was changed after the worker sealed it", output.path)));
             }
@@ -237,14 +285,14 @@ impl DispatchExecutor {
             if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
                 return Ok(Some(format!("{} is missing", named())));
             }
-            let digest = blobs.put_file(&path).await.map_err(|error| causes(&error))?;
+            let digest = blobs.put_file(&path).await?;
             if digest != artifact.digest {
                 return Ok(Some(format!("{} was changed after the worker sealed it", named())));
             }
         }
         if !list.artifacts.is_empty() {
             let bytes = pangolin_audit::canon::to_vec(&list).map_err(|error| causes(&error))?;
-            evidence.block_artifacts = Some(blobs.put(&bytes).await.map_err(|error| causes(&error))?);
+            evidence.block_artifacts = Some(blobs.put(&bytes).await?);
         }
         Ok(None)
     }
@@ -256,7 +304,7 @@ impl DispatchExecutor {
         ended: &Ended<'_>,
         result: &WorkerResult,
         evidence: &Evidence,
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, Hindrance> {
         let secrets = patterns(&ended.secrets);
         if secrets.is_empty() {
             return Ok(Vec::new());
@@ -264,8 +312,7 @@ impl DispatchExecutor {
         let holds = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret));
         let mut found = Vec::new();
         for (path, digest) in &evidence.outputs {
-            let bytes =
-                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| causes(&error))?;
+            let bytes = self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await?;
             if holds(&bytes) {
                 found.push(format!("{OUTPUTS_DIR}/{path}"));
             }
@@ -275,15 +322,14 @@ impl DispatchExecutor {
                 Ok(bytes) => bytes,
                 // It was altered and not stored; the attempt fails for that.
                 Err(BlobError::NotFound(_)) => continue,
-                Err(error) => return Err(causes(&error)),
+                Err(error) => return Err(error.into()),
             };
             if holds(&bytes) {
                 found.push(format!("{ARTIFACTS_DIR}/{}/{}", artifact.block, artifact.path));
             }
         }
         if let Some(digest) = &evidence.patch {
-            let bytes =
-                self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await.map_err(|error| causes(&error))?;
+            let bytes = self.parts.blobs.get(digest, PRODUCT_BYTES_MAX).await?;
             if holds(&bytes) {
                 found.push("patch".to_owned());
             }
@@ -299,20 +345,20 @@ impl DispatchExecutor {
     }
 
     /// Stores a text file with secrets taken out; `None` when there is no such file.
-    async fn store_text(&self, path: &Path, secrets: &[String]) -> Result<Option<Digest>, String> {
+    async fn store_text(&self, path: &Path, secrets: &[String]) -> Result<Option<Digest>, Hindrance> {
         let limit = 64 << 20;
         let bytes = match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_file() => read_bounded(path, limit)?,
             _ => return Ok(None),
         };
         let bytes = redact(bytes, secrets);
-        self.parts.blobs.put(&bytes).await.map(Some).map_err(|error| causes(&error))
+        Ok(Some(self.parts.blobs.put(&bytes).await?))
     }
 
     pub(super) async fn subagent(
         &self,
         manifest: &DispatchManifest,
-    ) -> Result<Option<SubagentDoc>, crate::registry::RegistryError> {
+    ) -> Result<Option<SubagentDoc>, RegistryError> {
         match &manifest.subagent {
             Some(subagent) => {
                 self.parts.registry.doc(crate::registry::Kind::Subagent, &subagent.digest).await.map(Some)
@@ -320,6 +366,12 @@ impl DispatchExecutor {
             None => Ok(None),
         }
     }
+}
+
+/// Whether a blob that is a file here cannot be read in passing.
+fn is_passing(error: &std::io::Error) -> bool {
+    let blob = error.get_ref().and_then(|source| source.downcast_ref::<BlobError>());
+    matches!(blob, Some(BlobError::Other { .. }))
 }
 
 /// Committed artifacts of plugin blocks.

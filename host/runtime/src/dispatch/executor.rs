@@ -118,13 +118,16 @@ pub(super) enum AttemptError {
     Stage(#[from] stage::StageError),
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// What the worker left cannot be stored or judged now.
+    #[error("the result of the worker cannot be taken now: {0}")]
+    Later(String),
 }
 
 impl AttemptError {
     /// Whether asking again may help, the attempt being as it was.
     fn is_passing(&self) -> bool {
         match self {
-            Self::Backend(BackendError::Unavailable(_)) => true,
+            Self::Backend(BackendError::Unavailable(_)) | Self::Later(_) => true,
             Self::Stage(stage::StageError::Blob(error)) => matches!(error, BlobError::Other { .. }),
             Self::Stage(stage::StageError::Secret { source, .. }) => {
                 matches!(source, SecretError::Store { passing: true, .. })
@@ -148,7 +151,9 @@ impl AttemptError {
                 | BackendError::Unsupported { .. }
                 | BackendError::Image { .. },
             ) => (FailureReason::WorkerFailed, FailureClass::Invalid),
-            Self::Stage(_) | Self::Backend(_) => (FailureReason::WorkerFailed, FailureClass::Infrastructure),
+            Self::Stage(_) | Self::Backend(_) | Self::Later(_) => {
+                (FailureReason::WorkerFailed, FailureClass::Infrastructure)
+            }
         };
         failed(reason, class, causes(self))
     }
@@ -190,12 +195,12 @@ impl DispatchExecutor {
         digest: Option<Digest>,
     ) -> Result<T, AttemptError> {
         let digest = digest.ok_or_else(|| AttemptError::Document("no digest".to_owned()))?;
-        let bytes = self
-            .parts
-            .blobs
-            .get(&digest, DOCUMENT_BYTES_MAX)
-            .await
-            .map_err(|error| AttemptError::Document(causes(&error)))?;
+        let got = self.parts.blobs.get(&digest, DOCUMENT_BYTES_MAX).await;
+        let bytes = got.map_err(|error| match error {
+            // The store did not answer; that says nothing about the document.
+            BlobError::Other { .. } => AttemptError::Stage(stage::StageError::Blob(error)),
+            error => AttemptError::Document(causes(&error)),
+        })?;
         serde_json::from_slice(&bytes).map_err(|error| AttemptError::Document(format!("{digest}: {error}")))
     }
 
@@ -260,7 +265,7 @@ impl DispatchExecutor {
             started_at: home.started_at,
             now: self.parts.clock.now_ms(),
         };
-        Ok(Some(self.collect(ended).await))
+        self.collect(ended).await.map(Some)
     }
 
     /// Each backend once, whatever executors share it.

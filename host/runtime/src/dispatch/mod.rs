@@ -10,6 +10,7 @@ mod prompt;
 mod rehearse;
 mod result_keys;
 mod stage;
+mod watched;
 mod workspaces;
 
 pub(crate) use blocks::load_block;

@@ -18,17 +18,20 @@ use pangolin_core::{
 };
 use pangolin_envelope::pipeline::{Block, PipelineSpec};
 use pangolin_orchestrator::{
-    admission::{Admission, Pinned},
+    admission::{Admission, Pinned, UNJUDGED},
     causes::causes,
     message::Base,
 };
 use pangolin_plugin_host::{AdapterComponent, Problem};
-use pangolin_ports::{blob_store::BlobStore, memory::MemoryBlobStore, worker_backend::WorkerBackend};
+use pangolin_ports::{
+    blob_store::BlobStore, memory::MemoryBlobStore, run_store::RunStoreError, worker_backend::WorkerBackend,
+};
 use serde_json::{Map, Value};
 
 use super::{
     blocks, known,
     rehearse::{Cast, Rehearsal, of_subagent},
+    watched::Watched,
     workspaces::Workspaces,
 };
 use crate::{
@@ -80,16 +83,19 @@ impl Admission for RuntimeAdmission {
     async fn pin(&self, plan: &Plan, base: Option<&Base>) -> Result<Pinned, Vec<Finding>> {
         let mut findings = Vec::new();
         self.check_executors(&plan.items, &mut findings).await;
-        let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
-        resolver.rehearsal = Some(Rehearsal::new(&self.config, &self.registry));
+        let blobs = Watched::new(self.blobs.clone());
+        let registry = self.registry.through(blobs.clone());
+        let mut resolver = Resolver::new(&registry, AdapterSource::Load(&self.plugins, &*blobs));
+        resolver.rehearsal = Some(Rehearsal::new(&self.config, &registry));
         let mut pins = resolver.pin("/items", &plan.items).await;
         findings.append(&mut resolver.findings);
+        let silent = resolver.silent.take();
         let base_commit = match &self.workspaces {
             Workspaces::Empty => None,
             Workspaces::Repository(repo) => self.base_commit(repo, &mut findings),
             Workspaces::Submitted => {
                 pins.base_pack = base.map(|base| base.pack);
-                self.submitted_base(base, &mut findings).await
+                self.submitted_base(&*blobs, base, &mut findings).await
             }
         };
         if base.is_some() && !matches!(self.workspaces, Workspaces::Submitted) {
@@ -97,7 +103,7 @@ impl Admission for RuntimeAdmission {
             findings.push(finding(String::new(), "workspace", message, None));
         }
         if !findings.is_empty() {
-            return Err(findings);
+            return Err(judged(findings, silent.or_else(|| blobs.trouble())));
         }
         Ok(Pinned { pins: Some(self.store(&pins).await?), base_commit })
     }
@@ -105,13 +111,26 @@ impl Admission for RuntimeAdmission {
     async fn pin_added(&self, run: &RunState, items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
         let mut findings = Vec::new();
         self.check_executors(items, &mut findings).await;
-        let mut resolver = Resolver::new(&self.registry, AdapterSource::Load(&self.plugins, &*self.blobs));
+        let blobs = Watched::new(self.blobs.clone());
+        let registry = self.registry.through(blobs.clone());
+        let mut resolver = Resolver::new(&registry, AdapterSource::Load(&self.plugins, &*blobs));
         resolver.known = known::of_run(run, &*self.blobs).await.map_err(|problem| {
-            vec![finding(String::new(), "storage", format!("pins of the run: {problem}"), None)]
+            vec![finding(String::new(), UNJUDGED, format!("pins of the run: {problem}"), None)]
         })?;
         let pins = resolver.pin("", items).await;
         findings.append(&mut resolver.findings);
-        if findings.is_empty() { Ok(Some(self.store(&pins).await?)) } else { Err(findings) }
+        if findings.is_empty() {
+            return Ok(Some(self.store(&pins).await?));
+        }
+        Err(judged(findings, resolver.silent.take().or_else(|| blobs.trouble())))
+    }
+}
+
+/// Findings are no judgement when a store did not answer: then they say only that.
+fn judged(findings: Vec<Finding>, silent: Option<String>) -> Vec<Finding> {
+    match silent {
+        Some(message) => vec![finding(String::new(), UNJUDGED, message, None)],
+        None => findings,
     }
 }
 
@@ -121,7 +140,7 @@ impl RuntimeAdmission {
             Ok(bytes) => self.blobs.put(&bytes).await.map_err(|error| causes(&error)),
             Err(error) => Err(causes(&error)),
         };
-        stored.map_err(|message| vec![finding(String::new(), "storage", message, None)])
+        stored.map_err(|message| vec![finding(String::new(), UNJUDGED, message, None)])
     }
 
     async fn check_executors(&self, items: &[PlanItem], findings: &mut Vec<Finding>) {
@@ -144,7 +163,12 @@ impl RuntimeAdmission {
     }
 
     /// The commit that the submitter brought. That the pack holds it is seen when it is checked out: objects are hashed then.
-    async fn submitted_base(&self, base: Option<&Base>, findings: &mut Vec<Finding>) -> Option<String> {
+    async fn submitted_base(
+        &self,
+        blobs: &dyn BlobStore,
+        base: Option<&Base>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<String> {
         let mut refuse = |message: String| {
             let hint = "submit with `pangolin orch submit --remote` from the repository of [workspace]";
             findings.push(finding(String::new(), "workspace", message, Some(hint.to_owned())));
@@ -158,7 +182,7 @@ impl RuntimeAdmission {
             refuse("its base commit is not 40 or 64 hex digits".to_owned());
             return None;
         }
-        match self.blobs.size(&base.pack).await {
+        match blobs.size(&base.pack).await {
             Ok(Some(_)) => Some(base.commit.clone()),
             Ok(None) => {
                 refuse(format!("the pack {} of its base commit was not uploaded", base.pack));
@@ -221,6 +245,8 @@ struct Resolver<'a> {
     /// What is pinned already comes first: an added item means what it would have meant at admission.
     known: Known,
     unresolved: HashMap<(Kind, String), String>,
+    /// The ledger did not answer.
+    silent: Option<String>,
     subagents: HashMap<Digest, Result<Arc<Frozen>, String>>,
     /// Adapters that were not known before, by id.
     loaded: HashMap<String, (Digest, AdapterComponent)>,
@@ -291,6 +317,7 @@ impl<'a> Resolver<'a> {
             adapters,
             known: Known::default(),
             unresolved: HashMap::new(),
+            silent: None,
             subagents: HashMap::new(),
             pipelines: HashMap::new(),
             loaded: HashMap::new(),
@@ -563,6 +590,10 @@ impl<'a> Resolver<'a> {
                 }
                 Err(error) => {
                     let message = causes(&error);
+                    if let RegistryError::Store(RunStoreError::Busy(_) | RunStoreError::Other { .. }) = error
+                    {
+                        self.silent = Some(message.clone());
+                    }
                     self.unresolved.insert(key, message.clone());
                     message
                 }

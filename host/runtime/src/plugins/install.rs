@@ -8,8 +8,8 @@ use std::{
 
 use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{
-    Difference, Effective, Grant, Inspection, Lock, LockedPlugin, Manifest, OperatorPolicy, ProjectGrant,
-    Signatures, effective, inspect, reconcile, widening,
+    Difference, Effective, Grant, Inspection, Lock, LockedPlugin, Manifest, ProjectGrant, Signatures,
+    effective, inspect, reconcile, widening,
 };
 use pangolin_plugin_source::{Options, Source, fetch};
 
@@ -63,7 +63,7 @@ pub struct Proposal {
 /// # Errors
 /// [`PluginsError`]: whatever would also refuse it later.
 pub fn propose(config: &Config, request: &AddRequest) -> Result<Proposal, PluginsError> {
-    let operator = OperatorPolicy::load()?;
+    let operator = config.operator_policy()?;
     let lock = Lock::read(&config.root())?;
     let store = Store::new(&config.state);
     let again = lock.get(&request.source).cloned();

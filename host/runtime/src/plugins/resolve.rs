@@ -127,7 +127,7 @@ fn host_limits(kind: Kind, wish: LimitSet) -> Limits {
 
 /// Bounds for bytes that a run pinned: wish of the embedded manifest and caps of today.
 pub(super) fn limits_of(kind: Kind, bytes: &[u8], config: &Config, id: &str) -> Result<Limits, PluginsError> {
-    let operator = OperatorPolicy::load()?;
+    let operator = config.operator_policy()?;
     // Without a manifest (a built-in of an earlier release) only the operator's caps count.
     let wish = match pangolin_plugin_authority::extract(bytes) {
         Ok(manifest) => effective(&manifest, &config.plugin_grant(id), &operator).grant.limits(),
@@ -200,7 +200,7 @@ pub(super) fn resolve_locked(
     locked: &LockedPlugin,
 ) -> Result<ResolvedPlugin, PluginsError> {
     let id = locked.id.as_str();
-    let operator = OperatorPolicy::load()?;
+    let operator = config.operator_policy()?;
     if !operator.allows_id(&locked.id) {
         return Err(PluginsError::IdNotAllowed { id: locked.id.clone(), file: operator.file });
     }
@@ -263,7 +263,7 @@ fn resolve_builtin(
     }
     let reconciled = check_component(checked, id, digest, bytes)?;
     let manifest = &reconciled.manifest;
-    let operator = OperatorPolicy::load()?;
+    let operator = config.operator_policy()?;
     let grants = config.reread_plugins()?;
     let project = match grants.plugins.get(id) {
         Some(grant) => grant.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pangolin_core::ids::Digest;
 use pangolin_plugin_authority::{COMPONENT_BYTES_MAX, Kind, Lock, LockedPlugin};
-use pangolin_plugin_host::{LoadedFrom, Profile};
+use pangolin_plugin_host::{LoadedFrom, Processor, Profile};
 use pangolin_plugin_source::{Options, Source, current_digest, fetch};
 use serde::Serialize;
 
@@ -178,6 +178,18 @@ impl Plugins {
     /// # Errors
     /// [`PluginsError::Lock`], [`PluginsError::NotLocked`]; what is wrong with one plugin is in its line.
     pub fn rebuild(self: &Arc<Self>, ids: &[String]) -> Result<Vec<Rebuilt>, PluginsError> {
+        self.rebuild_for(Processor::HERE, ids)
+    }
+
+    /// Like [`Self::rebuild`], for programs on another processor.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`].
+    pub(crate) fn rebuild_for(
+        self: &Arc<Self>,
+        processor: Processor,
+        ids: &[String],
+    ) -> Result<Vec<Rebuilt>, PluginsError> {
         let lock = Lock::read(&self.config.root())?;
         let known: Vec<_> = Kind::ALL.into_iter().flat_map(|kind| known_ids(kind, &lock)).collect();
         if let Some(id) = ids.iter().find(|id| !known.contains(id)) {
@@ -187,7 +199,7 @@ impl Plugins {
         for kind in Kind::ALL {
             for id in known_ids(kind, &lock).into_iter().filter(|id| ids.is_empty() || ids.contains(id)) {
                 let mut line = Rebuilt { id: id.clone(), kind, fetched: false, code: None, problem: None };
-                match self.rebuild_one(kind, &id, lock.get(&id), &mut line.fetched) {
+                match self.rebuild_one(processor, kind, &id, lock.get(&id), &mut line.fetched) {
                     Ok(from) => line.code = Some(from),
                     Err(error) => line.problem = Some(pangolin_orchestrator::causes::causes(&error)),
                 }
@@ -199,6 +211,7 @@ impl Plugins {
 
     fn rebuild_one(
         &self,
+        processor: Processor,
         kind: Kind,
         id: &str,
         locked: Option<&LockedPlugin>,
@@ -211,7 +224,7 @@ impl Plugins {
         let profile = if kind == Kind::Pattern { Profile::Pure } else { Profile::Effect };
         let from = self
             .host
-            .rebuild(profile, &plugin.bytes)
+            .rebuild_for(processor, profile, &plugin.bytes)
             .map_err(|error| PluginsError::Load { id: id.to_owned(), error: Box::new(error) })?;
         Ok(match from {
             LoadedFrom::Cache => "cached",

@@ -1,9 +1,7 @@
 //! Why a plugin was denied something in a run: from the sealed result record to the line that would grant it.
 
 use pangolin_core::ids::{Digest, ItemId, RunId};
-use pangolin_plugin_authority::{
-    Diagnosis, Manifest, OperatorPolicy, ProjectGrant, Request, diagnose, extract,
-};
+use pangolin_plugin_authority::{Diagnosis, Manifest, ProjectGrant, Request, diagnose, extract};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -50,7 +48,7 @@ pub async fn why_denied(
         hint: format!("`pangolin orch status {run}` lists its items"),
     })?;
     let config = deployment.config();
-    let operator = OperatorPolicy::load().map_err(PluginsError::from)?;
+    let operator = config.operator_policy().map_err(PluginsError::from)?;
     let config_now = config.reread_plugins()?;
     let mut found = Vec::new();
     for attempt in &item.attempts {

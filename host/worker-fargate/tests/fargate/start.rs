@@ -286,10 +286,13 @@ async fn one_task_definition_serves_all_dispatches_of_an_image_and_size() {
     use pangolin_aws::faults::On;
     let world = World::new().await;
     let (one, two) = (world.open(), world.open());
-    for (name, backend) in [("a", &one), ("b", &one), ("c", &two)] {
-        let spec = world.stage(name, "exit 0");
-        backend.ensure(&spec).await.unwrap();
-        assert_eq!(ended(backend, &spec).await, WorkerExit::Exited { code: 0 });
+    let [a, b, c] = ["a", "b", "c"].map(|name| world.stage(name, "exit 0"));
+    // Two at once: the second finds what the first one registers.
+    let (first, second) = tokio::join!(one.ensure(&a), one.ensure(&b));
+    assert!(!first.unwrap().adopted && !second.unwrap().adopted);
+    two.ensure(&c).await.unwrap();
+    for (spec, backend) in [(&a, &one), (&b, &one), (&c, &two)] {
+        assert_eq!(ended(backend, spec).await, WorkerExit::Exited { code: 0 });
     }
     assert_eq!(world.script.count(&On::operation("ecs", "RegisterTaskDefinition")), 1);
     assert_eq!(world.script.count(&On::operation("ecs", "DescribeTaskDefinition")), 2);

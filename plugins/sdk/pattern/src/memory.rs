@@ -62,13 +62,23 @@ impl Default for CallMemory {
     }
 }
 
+unsafe extern "C" {
+    /// The linker's name for the place behind everything that the component begins with.
+    static __heap_base: u8;
+}
+
 impl State {
     /// `bytes` that nobody had before.
     fn fresh(&mut self, bytes: usize, align: usize) -> Option<usize> {
+        if self.next == 0 {
+            // The rest of the last page, which most steps get by with: a memory that does not grow is cheaper for the host.
+            self.next = (&raw const __heap_base).addr();
+            self.end = core::arch::wasm32::memory_size::<0>() * PAGE;
+        }
         let place = |next: usize| Some((next.checked_next_multiple_of(align)?, bytes));
         let end = |(start, bytes): (usize, usize)| start.checked_add(bytes);
         let mut found = place(self.next)?;
-        if self.next == 0 || end(found)? > self.end {
+        if end(found)? > self.end {
             // More at a time the more there is already: asking the host costs more than the memory.
             let more = bytes.checked_add(align)?.max(self.end / 8).div_ceil(PAGE);
             let before = core::arch::wasm32::memory_grow::<0>(more);
@@ -76,7 +86,7 @@ impl State {
                 return None;
             }
             // Somebody else may have taken the pages in between.
-            if self.next == 0 || before * PAGE != self.end {
+            if before * PAGE != self.end {
                 self.next = before * PAGE;
             }
             self.end = (before + more) * PAGE;

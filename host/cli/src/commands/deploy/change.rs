@@ -1,10 +1,8 @@
 //! `pangolin deploy plan` and `apply`.
 
-use std::collections::BTreeMap;
-
-use pangolin_deploy::{DeployError, Deployer, Packages, Plan as Changes, Settings, names};
+use pangolin_deploy::{DeployError, Deployer, Packages, Plan as Changes, Project, Settings};
 use pangolin_runtime::{
-    aws::{Compiler, pack},
+    aws::{Compiler, pack, processor, release},
     config::Config,
 };
 use serde_json::{Value, json};
@@ -29,13 +27,21 @@ struct Prepared {
 
 pub(super) async fn plan(context: &Context, args: &Plan) -> CliResult {
     let printer = &context.printer;
-    let prepared = prepare(&args.wanted, project(context)?.as_ref()).await?;
-    let changes = propose(context, &prepared).await?;
+    let config = project(context)?;
+    let prepared = prepare(&args.wanted, config.as_ref()).await?;
+    let project = match &config {
+        Some(config) => Some(packed(context, config, &prepared.settings).await?),
+        None => None,
+    };
+    let changes = propose(context, &prepared, project.as_ref()).await?;
     // It was made to be read; one that is never executed would stay.
     prepared.deployer.drop_plan(&changes).await?;
     if printer.is_json() {
         printer.json(&document(&prepared, &changes))?;
     } else {
+        if project.is_none() {
+            printer.note("no pangolin.toml here: the project in force stays, in this plan");
+        }
         for line in lines(&prepared, &changes, printer.colour()) {
             printer.line(line)?;
         }
@@ -52,29 +58,23 @@ pub(super) async fn apply(context: &Context, args: &Apply) -> CliResult {
         None => context.config()?,
     };
     let prepared = prepare(&args.wanted, Some(&config)).await?;
-    same_processor(&prepared.settings)?;
-    let packing = {
-        let config = config.clone();
-        tokio::task::spawn_blocking(move || pack(&config, Compiler::default()))
-    };
-    let project = printer.progress("packing the project", packing).await??;
-    let changes = propose(context, &prepared).await?;
+    let project = packed(context, &config, &prepared.settings).await?;
+    let changes = propose(context, &prepared, Some(&project)).await?;
     for line in lines(&prepared, &changes, printer.stderr_colour()) {
         printer.note(line);
     }
     printer.note(format_args!(
-        "config/{} ({}) and code that is not there yet are uploaded",
-        names::PROJECT_FILE,
-        format::bytes(project.len() as u64)
+        "{} ({}) and code are uploaded when they are not there yet",
+        project.key(),
+        format::bytes(project.size())
     ));
     if let Err(refusal) = agreed(context, args, &prepared, &changes) {
         prepared.deployer.drop_plan(&changes).await?;
         return Err(refusal);
     }
-    let files = BTreeMap::from([(names::PROJECT_FILE.to_owned(), project)]);
     let Prepared { deployer, settings, packages, .. } = &prepared;
     let watch = news(printer, &settings.stack);
-    let work = deployer.apply(&changes, settings, packages, &files, &watch);
+    let work = deployer.apply(&changes, settings, packages, &project, &watch);
     let applied = interruptible(&settings.stack, work).await?;
     if printer.is_json() {
         let mut shown = document(&prepared, &changes);
@@ -85,6 +85,7 @@ pub(super) async fn apply(context: &Context, args: &Apply) -> CliResult {
         printer.line(format_args!("applied {}", prepared.place))?;
         printer.line(format_args!("  verifier key   {}", deployment.verifier_key))?;
         printer.line(format_args!("  data           s3://{}", deployment.data_bucket))?;
+        printer.line(format_args!("  project        {}", deployment.project))?;
         printer.line(format_args!(
             "  anchor         s3://{}, locked for {} days",
             deployment.anchor.bucket, deployment.anchor.retention_days
@@ -107,22 +108,16 @@ async fn prepare(wanted: &Wanted, project: Option<&Config>) -> CliResult<Prepare
     Ok(Prepared { deployer, settings, packages, place })
 }
 
-async fn propose(context: &Context, prepared: &Prepared) -> CliResult<Changes> {
-    let work = prepared.deployer.plan(&prepared.settings, &prepared.packages);
-    Ok(context.printer.progress("computing changes", work).await?)
+/// The project with everything compiled for the functions, which have no compiler.
+async fn packed(context: &Context, config: &Config, settings: &Settings) -> CliResult<Project> {
+    let (config, processor) = (config.clone(), processor(settings.architecture));
+    let packing = tokio::task::spawn_blocking(move || pack(&config, Compiler::default(), processor));
+    Ok(Project::new(context.printer.progress("packing the project", packing).await??))
 }
 
-/// Functions have no compiler: what they run is compiled here, for the processor of this machine.
-fn same_processor(settings: &Settings) -> CliResult<()> {
-    if settings::here() == Some(settings.architecture) {
-        return Ok(());
-    }
-    let (here, there) = (std::env::consts::ARCH, settings.architecture.as_str());
-    let message = format!(
-        "the native code of plugins is made on this machine ({here}), but the functions are to run on {there}"
-    );
-    Err(CliError::new(Exit::Usage, message)
-        .hint("apply from a machine with that processor, or set architecture in [deploy]"))
+async fn propose(context: &Context, prepared: &Prepared, project: Option<&Project>) -> CliResult<Changes> {
+    let work = prepared.deployer.plan(&prepared.settings, &prepared.packages, project);
+    Ok(context.printer.progress("computing changes", work).await?)
 }
 
 fn agreed(context: &Context, args: &Apply, prepared: &Prepared, changes: &Changes) -> CliResult<()> {
@@ -145,6 +140,8 @@ fn document(prepared: &Prepared, changes: &Changes) -> Value {
     json!({
         "stack": prepared.settings.stack,
         "region": prepared.deployer.region(),
+        "release": release(processor(prepared.settings.architecture)),
+        "project": changes.project,
         "creates": changes.creates,
         "changes": changes.changes,
         "dataAtRisk": changes.endangered(),
@@ -154,6 +151,10 @@ fn document(prepared: &Prepared, changes: &Changes) -> Value {
 /// The changes as a diff, with where first.
 fn lines(prepared: &Prepared, changes: &Changes, colour: bool) -> Vec<String> {
     let mut lines = vec![paint(Role::Bold, &prepared.place, colour).into_owned()];
+    // The packages were compared with it before.
+    let release = release(processor(prepared.settings.architecture));
+    lines.push(format!("release {release}"));
+    lines.push(format!("project {}", changes.project));
     lines.extend(changes.to_string().lines().map(|line| {
         let role = match line.trim_start().chars().next() {
             Some('+') => Role::Good,

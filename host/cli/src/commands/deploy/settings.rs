@@ -53,7 +53,7 @@ pub(super) fn settings(wanted: &Wanted, project: Option<&Config>) -> CliResult<S
         table.insert("stack".to_owned(), Value::String(name.clone()));
     }
     let arch = wanted.arch.map(Architecture::from);
-    // The native code of plugins is made on this machine, so this machine's processor is the one that works.
+    // What was built here without another word is for this machine's processor.
     if let Some(arch) = arch.or_else(|| here().filter(|_| !table.contains_key("architecture"))) {
         table.insert("architecture".to_owned(), Value::String(arch.as_str().to_owned()));
     }
