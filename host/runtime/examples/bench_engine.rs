@@ -154,6 +154,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
         )]),
         holder: "bench".to_owned(),
         senders: Default::default(),
+        commit_tries: None,
         on_lead: Box::new(move || {
             leads.get_or_init(Instant::now);
         }),
