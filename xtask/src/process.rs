@@ -22,9 +22,17 @@ pub(crate) fn command<S: AsRef<OsStr>>(
     command
 }
 
-/// The cargo that runs this xtask.
+/// The cargo that runs this xtask. What cargo told the xtask about its own package is no business of others: build scripts that
+/// look at it would run again, and everything after them.
 pub(crate) fn cargo() -> Command {
-    command::<&str>(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), [])
+    let mut cargo = command::<&str>(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), []);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// The command as a person would type it; for messages only.

@@ -432,8 +432,13 @@ async fn a_bundle_becomes_tamper_evident_by_what_the_bucket_shows() {
     let absent = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
     assert_eq!(verify_bundle_live(&bytes, &trust, &absent).verdict, Verdict::Failed);
     anchor.publish(&bundle.log.checkpoint).await.unwrap();
-    let seen = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
-    let live = verify_bundle_live(&bytes, &trust, &seen);
+    let late = check_note(&anchor, &bundle.log.checkpoint, &trust.keys).await.unwrap();
+    // The sample is older than this server.
+    let live = verify_bundle_live(&bytes, &trust, &late);
+    assert_eq!((live.verdict, live.claim), (Verdict::Intact, Some(Claim::TamperDetecting)));
+    assert!(live.checks.anchor.detail.contains("hours after"), "{}", live.checks.anchor.detail);
+    let in_time = AnchorEvidence { taken_at_ms: Some(0), ..late };
+    let live = verify_bundle_live(&bytes, &trust, &in_time);
     assert_eq!((live.verdict, live.claim), (Verdict::Intact, Some(Claim::TamperEvident)));
     assert_eq!(
         (live.anchor_id.as_deref(), live.guarantee.as_deref()),

@@ -131,6 +131,31 @@ fn a_fresh_look_that_sees_less_claims_less() {
     assert_failed(&verify_bundle_live(&bytes, &pinned(), &absent(&note)), "does not hold");
 }
 
+/// The key's holder may make another history later; a bucket that takes it then says so by its clock.
+#[test]
+fn what_an_anchor_took_long_after_the_seal_is_not_tamper_evident() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let run = small_run();
+    let (bytes, note) = anchored(&run, held);
+    let seal: Value =
+        serde_json::from_str(Bundle::parse(&bytes).expect("bundle").log.seal.expect("a seal").event.get())
+            .expect("JSON");
+    let at = seal["at"].as_i64().expect("a time");
+    let taken = |taken_at_ms| {
+        let seen = AnchorEvidence { taken_at_ms, ..held(&note) };
+        verify_bundle_live(&bytes, &pinned(), &seen)
+    };
+    assert_eq!(taken(Some(at + DAY_MS)).claim, Some(Claim::TamperEvident));
+    for (report, word) in
+        [(taken(Some(at + 25 * DAY_MS)), "600 hours after"), (taken(None), "does not say when")]
+    {
+        assert_eq!((report.verdict, report.claim), (Verdict::Intact, Some(Claim::TamperDetecting)));
+        assert_eq!(report.guarantee.as_deref(), Some("detect"));
+        assert_eq!(report.checks.anchor.ok, Status::NotApplicable);
+        assert!(report.checks.anchor.detail.contains(word), "{}", report.checks.anchor.detail);
+    }
+}
+
 #[test]
 fn evidence_of_something_else_is_refused() {
     let (bytes, note) = anchored(&small_run(), held);

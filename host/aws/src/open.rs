@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
-use aws_types::{SdkConfig, service_config::ServiceConfigKey};
+use aws_types::{SdkConfig, origin::Origin, service_config::ServiceConfigKey};
 use thiserror::Error;
 
 use crate::{
@@ -115,7 +115,13 @@ impl Aws {
     #[must_use]
     pub fn sdk(&self, service: Service) -> SdkConfig {
         match self.config.endpoint(service) {
-            Some(url) => self.sdk.to_builder().endpoint_url(url).build(),
+            Some(url) => {
+                let mut sdk = self.sdk.to_builder();
+                sdk.set_endpoint_url(Some(url.to_owned()));
+                // Otherwise clients take the environment's for the more specific one.
+                sdk.insert_origin("endpoint_url", Origin::shared_config());
+                sdk.build()
+            }
             None => self.sdk.clone(),
         }
     }

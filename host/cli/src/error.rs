@@ -5,7 +5,10 @@ use std::{error::Error as StdError, io};
 use pangolin_core::validate::{Finding, Severity};
 use pangolin_plugin_source::SourceError;
 use pangolin_runtime::{
-    config::ConfigError, deployment::RuntimeError, patches::PatchesError, plugins::PluginsError,
+    config::ConfigError,
+    deployment::{ExportError, RuntimeError},
+    patches::PatchesError,
+    plugins::PluginsError,
     registry::RegistryError,
 };
 
@@ -170,12 +173,16 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
         Some(RuntimeError::Config(inner)) => return classify(inner, exit, hints),
         Some(RuntimeError::Registry(inner)) => return classify(inner, exit, hints),
         Some(RuntimeError::Plugins(inner)) => return classify(inner, exit, hints),
+        Some(RuntimeError::Export(inner)) => return classify(inner, exit, hints),
         Some(RuntimeError::Key(_) | RuntimeError::NoWorker(_)) => *exit = Exit::Usage,
         Some(RuntimeError::Backend { .. }) => {
             *exit = Exit::Usage;
             hints.push("pangolin doctor checks every executor".to_owned());
         }
         _ => {}
+    }
+    if let Some(ExportError::Open { .. }) = cause.downcast_ref() {
+        *exit = Exit::Incomplete;
     }
     match cause.downcast_ref() {
         Some(PluginsError::Unknown { .. } | PluginsError::NotLocked { .. }) => *exit = Exit::NotFound,
@@ -216,6 +223,7 @@ fn classify(cause: &(dyn StdError + 'static), exit: &mut Exit, hints: &mut Vec<S
 #[cfg(feature = "aws")]
 fn classify_aws(cause: &(dyn StdError + 'static), exit: &mut Exit) {
     use pangolin_deploy::{DeployError, cost::CostError};
+    use pangolin_runtime::aws::PackError;
     match cause.downcast_ref() {
         Some(DeployError::Settings(_) | DeployError::Packages { .. }) => *exit = Exit::Usage,
         Some(DeployError::NoStack(_)) => *exit = Exit::NotFound,
@@ -224,6 +232,9 @@ fn classify_aws(cause: &(dyn StdError + 'static), exit: &mut Exit) {
         _ => {}
     }
     if let Some(CostError::Load(_)) = cause.downcast_ref() {
+        *exit = Exit::Usage;
+    }
+    if let Some(PackError::Executors(_)) = cause.downcast_ref() {
         *exit = Exit::Usage;
     }
     if cause.is::<pangolin_aws::OpenError>() {

@@ -296,6 +296,8 @@ impl Deployer {
         if now.status.ends_with("_IN_PROGRESS") {
             return Err(self.state(&now.status, "wait until it is at rest"));
         }
+        // Somebody else's stack has no such parameter.
+        suffix_of(&now)?;
         let in_force = self.stack.template().await?;
         let unprotected: Vec<_> = STATEFUL
             .iter()

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use aws_sdk_secretsmanager::{Client, types::Tag};
 use pangolin_audit::note::SigningKey;
 use pangolin_aws::CallError;
+use pangolin_stack::names;
 use serde_json::{Value, json};
 
 use crate::DeployError;
 
 /// Name of the secret.
 pub(crate) fn secret_name(prefix: &str) -> String {
-    format!("{prefix}deployment-key")
+    format!("{prefix}{}", names::SIGNING_KEY)
 }
 
 /// What the secret's description says before the public key. The secret itself cannot be read by whoever deploys.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_cloudformation::{
     Client,
-    types::{Capability, ChangeSetStatus, ChangeSetType, Parameter, Stack, Tag},
+    types::{Capability, ChangeSetStatus, ChangeSetType, Parameter, Stack, StackStatus, Tag},
 };
 use pangolin_aws::CallError;
 use serde_json::Value;
@@ -200,9 +200,19 @@ impl StackApi {
         self.settled(&id, seen, watch).await.map(drop)
     }
 
-    /// Removes the empty stack that a plan for a new one leaves.
+    /// Removes the empty stack that a plan for a new one leaves. One that somebody else has begun to make meanwhile stays.
     pub(crate) async fn forget_review(&self) -> Result<(), DeployError> {
-        let request = self.client.delete_stack().stack_name(&self.name).send().await;
+        let answer = self.client.describe_stacks().stack_name(&self.name).send().await;
+        let answer = match answer.map_err(CallError::new) {
+            Err(error) if error.to_string().contains("does not exist") => return Ok(()),
+            other => other.map_err(self.failed("describing"))?,
+        };
+        let Some(stack) = answer.stacks().first() else { return Ok(()) };
+        if stack.stack_status() != Some(&StackStatus::ReviewInProgress) {
+            return Ok(());
+        }
+        let id = stack.stack_id().unwrap_or(&self.name);
+        let request = self.client.delete_stack().stack_name(id).send().await;
         request.map(drop).map_err(CallError::new).map_err(self.failed("removing the trace of a plan of"))
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pangolin_ports::{
-    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message},
+    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message, WAITING_BYTES},
     message_name::{can_be_answered, check_name, escape},
 };
 use tracing::warn;
@@ -133,9 +133,9 @@ impl Mailbox {
             }
         }
         arrived.sort();
-        let mut messages = Vec::new();
+        let (mut messages, mut handed) = (Vec::new(), 0);
         for (_, name) in arrived {
-            if messages.len() == limit {
+            if messages.len() == limit || handed >= WAITING_BYTES {
                 break;
             }
             if let Some(answer) = self.answer(&name)? {
@@ -144,7 +144,10 @@ impl Mailbox {
             }
             let path = self.waiting.join(&name);
             match read_regular(&path, MESSAGE_BYTES_MAX) {
-                Ok(bytes) => messages.push(Message { name, bytes }),
+                Ok(bytes) => {
+                    handed += bytes.len() as u64;
+                    messages.push(Message { name, bytes });
+                }
                 Err(ReadError::Gone) => {}
                 Err(ReadError::BadFile(reason)) => self.set_aside(OsStr::new(&name), &name, &reason),
                 Err(ReadError::Trouble(error)) => return Err(failed("reading", &path, error)),

@@ -9,12 +9,12 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use pangolin_ports::{
-    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message},
+    inbox::{Disposition, InboxError, MESSAGE_BYTES_MAX, Message, WAITING_BYTES},
     message_name::{can_be_answered, check_name, escape},
 };
 use tracing::warn;
 
-use crate::objects::{Created, Listed, Marks, Objects, Place};
+use crate::objects::{Created, Listed, Marks, Objects, Place, Refusal};
 
 /// Requests at once.
 const TOGETHER: usize = 16;
@@ -22,6 +22,10 @@ const TOGETHER: usize = 16;
 /// So many messages of one second are put in order by the sender's clock, which costs one request each, once. More are taken
 /// by name: a flood may not hold up everybody else.
 const ORDERED_MAX: usize = 2_000;
+
+/// Objects that are no messages and are taken out of the way by one look. More wait for the next: who plants them may not keep
+/// the look from what else there is to do.
+const SET_ASIDE_MAX: usize = 256;
 
 /// An answer holds a receipt or findings; a plan has at most as many bytes.
 const ANSWER_BYTES_MAX: u64 = MESSAGE_BYTES_MAX;
@@ -87,14 +91,15 @@ impl Mailbox {
     pub(crate) async fn waiting(&self, limit: usize) -> Result<Looked, InboxError> {
         let mut known = HashSet::new();
         let mut seconds: BTreeMap<i64, Vec<Listed>> = BTreeMap::new();
+        let mut useless = Vec::new();
         for object in self.objects.list().await? {
-            if let Some(reason) = fault(&object) {
-                self.set_aside(&object, &reason).await;
-                known.insert(object);
-            } else {
-                seconds.entry(object.modified_s).or_default().push(object);
+            match fault(&object) {
+                Some(reason) => useless.push((object, reason)),
+                None => seconds.entry(object.modified_s).or_default().push(object),
             }
         }
+        let mut refused = Vec::new();
+        let mut handed = 0;
         let mut messages = Vec::new();
         for (_, mut objects) in seconds {
             let mut room = limit - messages.len();
@@ -104,20 +109,47 @@ impl Mailbox {
             }
             let mut of_second = Vec::new();
             let mut objects = objects.into_iter();
-            while room > 0 && objects.len() > 0 {
-                let batch: Vec<Listed> = objects.by_ref().take(room).collect();
+            while room > 0 && objects.len() > 0 && handed < WAITING_BYTES {
+                let (mut batch, mut planned) = (Vec::new(), handed);
+                while batch.len() < room && planned < WAITING_BYTES {
+                    let Some(object) = objects.next() else { break };
+                    planned += object.size;
+                    batch.push(object);
+                }
                 known.extend(batch.iter().cloned());
                 let reading = stream::iter(batch).map(|object| self.take(object)).buffered(TOGETHER);
-                let taken: Vec<Option<Taken>> = reading.try_collect().await?;
-                of_second.extend(taken.into_iter().flatten());
+                for taken in reading.try_collect::<Vec<_>>().await? {
+                    match taken {
+                        Taken::Message(message) => {
+                            handed += message.message.bytes.len() as u64;
+                            of_second.push(message);
+                        }
+                        Taken::Refused(object, why) => refused.push((object, why)),
+                        Taken::Gone => {}
+                    }
+                }
                 room = limit - messages.len() - of_second.len();
             }
             of_second.sort_by(|left, right| left.order().cmp(&right.order()));
-            messages.extend(of_second.into_iter().map(|taken| taken.message));
-            if messages.len() == limit {
+            messages.extend(of_second.into_iter().map(|stamped| stamped.message));
+            if messages.len() == limit || handed >= WAITING_BYTES {
                 break;
             }
         }
+        // Refused for what it is and not for who asks: others were read, or the refusal says so.
+        for (object, why) in refused {
+            if why.is_of_object || !messages.is_empty() {
+                useless.push((object, format!("S3 does not hand it out: {}", why.text)));
+            } else {
+                let url = self.objects.url(Place::New, &object.name);
+                warn!(object = url, why = why.text, "S3 does not hand a message out");
+            }
+        }
+        useless.truncate(SET_ASIDE_MAX);
+        known.extend(useless.iter().map(|(object, _)| object.clone()));
+        stream::iter(useless)
+            .for_each_concurrent(TOGETHER, async |(object, reason)| self.set_aside(&object, &reason).await)
+            .await;
         Ok(Looked { messages, known })
     }
 
@@ -131,7 +163,11 @@ impl Mailbox {
             let known = self.stamps().get(&object).copied();
             let sent_ns = match known {
                 Some(sent_ns) => sent_ns,
-                None => self.objects.marks(Place::New, &object.name).await?.unwrap_or_default().sent_ns,
+                None => match self.objects.marks(Place::New, &object.name).await {
+                    // Reading it says so again, and more.
+                    Err(error) if Refusal::of(&error).is_some() => 0,
+                    marks => marks?.unwrap_or_default().sent_ns,
+                },
             };
             Ok::<_, InboxError>((sent_ns, object))
         });
@@ -146,18 +182,24 @@ impl Mailbox {
         self.sent_ns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a message; `None` when it is settled or gone.
-    async fn take(&self, object: Listed) -> Result<Option<Taken>, InboxError> {
-        let name = object.name;
-        if self.objects.marks(Place::Done, &name).await?.is_some() {
+    /// Reads a message.
+    async fn take(&self, object: Listed) -> Result<Taken, InboxError> {
+        if self.objects.marks(Place::Done, &object.name).await?.is_some() {
             // Whoever settled it did not come to removing it.
-            self.tidy(&name).await;
-            return Ok(None);
+            self.tidy(&object.name).await;
+            return Ok(Taken::Gone);
         }
-        let Some((bytes, marks)) = self.objects.read(Place::New, &name, MESSAGE_BYTES_MAX).await? else {
-            return Ok(None);
-        };
-        Ok(Some(Taken { sent_ns: marks.sent_ns, message: Message { name, bytes } }))
+        match self.objects.read(Place::New, &object.name, MESSAGE_BYTES_MAX).await {
+            Ok(None) => Ok(Taken::Gone),
+            Ok(Some((bytes, marks))) => {
+                let message = Message { name: object.name, bytes };
+                Ok(Taken::Message(Stamped { sent_ns: marks.sent_ns, message }))
+            }
+            Err(error) => match Refusal::of(&error) {
+                Some(why) => Ok(Taken::Refused(object, why)),
+                None => Err(error),
+            },
+        }
     }
 
     pub(crate) async fn settle(&self, name: &str, disposition: &Disposition) -> Result<(), InboxError> {
@@ -273,13 +315,22 @@ impl Mailbox {
     }
 }
 
+/// What came of reading an object.
+enum Taken {
+    Message(Stamped),
+    /// It is there, and S3 does not hand it out.
+    Refused(Listed, Refusal),
+    /// It is settled or gone.
+    Gone,
+}
+
 /// A message that was read.
-struct Taken {
+struct Stamped {
     sent_ns: i128,
     message: Message,
 }
 
-impl Taken {
+impl Stamped {
     fn order(&self) -> (i128, &str) {
         (self.sent_ns, &self.message.name)
     }

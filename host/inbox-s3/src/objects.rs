@@ -43,6 +43,31 @@ pub(crate) struct Marks {
     pub(crate) sent_ns: i128,
 }
 
+/// Why S3 does not hand an object out, however often it is asked. Its sender chose how it is stored: in an archive, or
+/// encrypted with a key that nobody else has.
+pub(crate) struct Refusal {
+    pub(crate) text: String,
+    /// It cannot be for the rights of whoever asks.
+    pub(crate) is_of_object: bool,
+}
+
+impl Refusal {
+    /// `None` when the failure says nothing about the object.
+    pub(crate) fn of(error: &InboxError) -> Option<Self> {
+        let InboxError::Other { source, .. } = error else { return None };
+        let error = source.downcast_ref::<CallError>()?;
+        let status = error.status().filter(|status| (400..500).contains(status))?;
+        // An absent bucket, and what another try may change.
+        if matches!(status, 404 | 408 | 409 | 429) {
+            return None;
+        }
+        let code = error.code().unwrap_or_default();
+        // Archived; encrypted with a key that only its sender has (SSE-C).
+        let is_of_object = matches!(code, "InvalidObjectState" | "InvalidRequest");
+        Some(Self { text: format!("{status} {code}"), is_of_object })
+    }
+}
+
 /// What became of a create-only write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Created {

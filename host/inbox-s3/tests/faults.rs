@@ -285,3 +285,58 @@ async fn more_than_a_listing_takes_starves_nobody() {
     }
     assert_eq!(first, ["m00000", "z"]);
 }
+
+/// Senders choose how their objects are stored: in an archive, or encrypted with a key that nobody else has.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_s3_does_not_hand_out_stops_nobody() {
+    for (code, of_object) in [("InvalidObjectState", true), ("AccessDenied", false)] {
+        let (server, script) = (server().await, FaultScript::new());
+        let inbox = inbox(&server, &script, 1);
+        let refuse = || {
+            script.at(On::operation("s3", "GetObject"), 1, Fault::Answer(Answer::s3_error(403, code)));
+        };
+        inbox.send(message("only")).await.unwrap();
+        refuse();
+        assert_eq!(names(&inbox).await, Vec::<String>::new(), "{code}");
+        let answer = inbox.disposition("only").await.unwrap().unwrap();
+        if of_object {
+            assert!(matches!(answer, Disposition::Rejected(_)), "{code}: {answer:?}");
+        } else {
+            // It may be for our own rights, so it stays.
+            assert_eq!(answer, Disposition::Waiting);
+            assert_eq!(names(&inbox).await, ["only"]);
+        }
+        inbox.send(message("other")).await.unwrap();
+        inbox.send(message("third")).await.unwrap();
+        refuse();
+        let handed = names(&inbox).await;
+        let mut rejected = 0;
+        for name in ["other", "third"] {
+            if let Some(Disposition::Rejected(reason)) = inbox.disposition(name).await.unwrap() {
+                let reason = String::from_utf8(reason).unwrap();
+                assert!(reason.contains("does not hand it out") && reason.contains(code), "{reason}");
+                assert!(!handed.contains(&name.to_owned()));
+                rejected += 1;
+            }
+        }
+        let refused_first =
+            !of_object && inbox.disposition("only").await.unwrap() != Some(Disposition::Waiting);
+        assert_eq!(rejected + usize::from(refused_first), 1, "{code}: {handed:?}");
+    }
+}
+
+/// Whoever plants objects that are no messages cannot keep a look from what else there is to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_takes_a_bounded_number_of_useless_objects_out_of_the_way() {
+    let (server, script) = (server().await, FaultScript::new());
+    let inbox = inbox(&server, &script, 1);
+    for index in 0..600 {
+        server.plant("b", &format!("inbox/new/not a name {index}"), b"{}");
+    }
+    inbox.send(message("good")).await.unwrap();
+    let new = || server.keys("b").iter().filter(|key| key.starts_with("inbox/new/")).count();
+    for left in [345, 89, 1] {
+        assert_eq!(names(&inbox).await, ["good"]);
+        assert_eq!(new(), left);
+    }
+}

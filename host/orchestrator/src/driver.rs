@@ -20,7 +20,7 @@ use pangolin_core::{
 use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
     clock::Clock,
-    inbox::{Disposition, Inbox},
+    inbox::{Disposition, Inbox, WAITING_BYTES},
     run_store::{RunStore, RunStoreError},
 };
 use thiserror::Error;
@@ -372,7 +372,8 @@ impl Driver {
                         Vec::new()
                     }
                 };
-                let full = messages.len() == limit;
+                let bytes: u64 = messages.iter().map(|message| message.bytes.len() as u64).sum();
+                let full = messages.len() == limit || bytes >= WAITING_BYTES;
                 let mut taken = 0;
                 for message in messages {
                     match self.take(message, now).await {
@@ -394,12 +395,17 @@ impl Driver {
             if self.ledger.is_dirty() {
                 self.ledger.commit().await?;
             }
-            if !self.effects.is_empty() {
+            let acts = !self.effects.is_empty();
+            if acts {
                 self.act().await?;
-                continue;
             }
-            if inbox_may_have_more && self.inbox_pause.is_none() {
-                continue;
+            if acts || (inbox_may_have_more && self.inbox_pause.is_none()) {
+                // However much there is to do.
+                tokio::select! {
+                    biased;
+                    () = &mut *shutdown => return Ok(false),
+                    () = std::future::ready(()) => continue,
+                }
             }
             match self.next_event(shutdown, tick).await {
                 Event::Shutdown => return Ok(false),

@@ -30,7 +30,10 @@ use pangolin_orchestrator::{
     message::{Base, Request},
     patterns::NoPatterns,
 };
-use pangolin_ports::run_store::{Batch, Cell, Commit, Head, Record, RunStore, RunStoreError, Write};
+use pangolin_ports::{
+    inbox::{Inbox as _, Message},
+    run_store::{Batch, Cell, Commit, Head, Record, RunStore, RunStoreError, Write},
+};
 
 const PLAN: &str = r#"{"id":"crash","queue":"default","items":[
  {"id":"a","executor":"dispatch","inputs":{},"depends_on":[],"resourceLocks":["x"]},
@@ -140,6 +143,26 @@ impl Admission for Silent {
     async fn pin_added(&self, run: &RunState, items: &[PlanItem]) -> Result<Option<Digest>, Vec<Finding>> {
         Open.pin_added(run, items).await
     }
+}
+
+/// However many messages wait, a look whose budget is spent ends, and the next one goes on.
+#[tokio::test]
+async fn a_full_inbox_does_not_hold_a_look_longer_than_its_budget() {
+    const JUNK: usize = 200;
+    let mut ticks = Ticks::new().await;
+    for number in 0..JUNK {
+        let message = Message { name: format!("junk-{number:03}"), bytes: b"junk".to_vec() };
+        ticks.world.inbox.send(message).await.unwrap();
+    }
+    let mut looks = 0;
+    while !ticks.world.inbox.waiting(1).await.unwrap().is_empty() {
+        let ticked =
+            Ticker::new(Arc::new(ticks.parts())).tick(&AtOnce, std::future::ready(())).await.unwrap();
+        assert!(ticked.cut_short);
+        looks += 1;
+    }
+    assert!(looks > 10, "a look took more than its turn: {looks}");
+    assert!(!ticks.tick().await.cut_short);
 }
 
 #[tokio::test]

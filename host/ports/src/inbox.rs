@@ -15,6 +15,10 @@ pub struct Message {
 /// Largest message. A plan of 100,000 items fits.
 pub const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
+/// Most bytes of messages that are handed out at once, but for the message that reaches it: what senders can make a reader keep
+/// in memory.
+pub const WAITING_BYTES: u64 = 32 << 20;
+
 /// Failures of an inbox.
 #[derive(Debug, Error)]
 pub enum InboxError {
@@ -60,7 +64,7 @@ pub trait Inbox: Send + Sync {
     /// Creates a message; durable on return; exactly one of several concurrent senders with one name wins.
     async fn send(&self, message: Message) -> Result<(), InboxError>;
 
-    /// Waiting messages, oldest first, up to `limit`. A message that cannot be read (too large, not a regular
+    /// Waiting messages, oldest first, up to `limit`, and none after the one with which they have [`WAITING_BYTES`]. A message that cannot be read (too large, not a regular
     /// file, bad name) is set aside with its reason and stops nobody.
     async fn waiting(&self, limit: usize) -> Result<Vec<Message>, InboxError>;
 

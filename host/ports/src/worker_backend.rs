@@ -202,7 +202,8 @@ pub trait WorkerBackend: Send + Sync {
     /// worker that ended already is left alone.
     async fn cancel(&self, dispatch: &DispatchId, grace: Duration) -> Result<(), BackendError>;
 
-    /// Forgets an ended worker and removes its container or record (not the directories). Idempotent.
+    /// Forgets an ended worker and removes its container or record (not the directories). Whatever of it still runs is stopped:
+    /// nobody looks at it afterwards. Idempotent; an unknown dispatch is fine.
     async fn remove(&self, dispatch: &DispatchId) -> Result<(), BackendError>;
 
     /// Dispatches this backend holds a record or container of, in any state.

@@ -18,7 +18,7 @@ use pangolin_ports::{
     blob_store::{BlobError, BlobStore},
     commit_limits::CommitLimits,
     conformance::{Report, blob_store, inbox, run_store},
-    inbox::{Disposition, Inbox, InboxError, Message},
+    inbox::{Disposition, Inbox, InboxError, Message, WAITING_BYTES},
     memory::{MemoryBlobStore, MemoryInbox, MemoryRunStore},
     run_store::{
         Batch, Cell, CellKey, Commit, Guard, Head, Record, RunStore, RunStoreError, StreamName, Write,
@@ -409,6 +409,7 @@ enum MailFault {
     FreesSettledNames,
     SortsByName,
     IgnoresTheLimit,
+    HandsOutEverything,
     FailsOnAnUnreadableMessage,
     TakesTheLastAnswer,
     AcceptsAnyName,
@@ -441,6 +442,13 @@ impl Inbox for BrokenMail {
         let limit = if matches!(self.fault, MailFault::IgnoresTheLimit) { usize::MAX } else { limit };
         let mut messages = self.inner.waiting(limit).await?;
         match self.fault {
+            // One more than it may.
+            MailFault::HandsOutEverything
+                if messages.iter().map(|message| message.bytes.len() as u64).sum::<u64>()
+                    >= WAITING_BYTES =>
+            {
+                messages.push(messages[0].clone());
+            }
             MailFault::SortsByName => messages.sort_by(|left, right| left.name.cmp(&right.name)),
             MailFault::FailsOnAnUnreadableMessage
                 if matches!(self.inner.disposition("planted").await?, Some(Disposition::Rejected(_))) =>
@@ -505,6 +513,7 @@ async fn broken_inboxes_are_rejected() {
         (MailFault::FreesSettledNames, &["names_are_taken_for_ever"]),
         (MailFault::SortsByName, &["messages_arrive_in_order"]),
         (MailFault::IgnoresTheLimit, &["messages_arrive_in_order"]),
+        (MailFault::HandsOutEverything, &["bytes_handed_out_are_bounded"]),
         (MailFault::FailsOnAnUnreadableMessage, &["unreadable_messages_stop_nobody"]),
         (MailFault::TakesTheLastAnswer, &["first_answer_stays"]),
         (MailFault::AcceptsAnyName, &["bad_messages_are_refused"]),

@@ -7,7 +7,7 @@ use pangolin_core::ids::RunId;
 use pangolin_orchestrator::{keys, ledger::SealRecord};
 use pangolin_ports::{
     anchor::Anchor,
-    run_store::{Batch, RunStore, RunStoreError, Write},
+    run_store::{Batch, Commit, Guard, RunStore, RunStoreError, Write},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,9 @@ use crate::deployment::RuntimeError;
 /// Cell with the position in the deployment log up to which every seal was published.
 const PUBLISHED: &str = "anchor/published";
 
-/// Records read at once.
-const PAGE: usize = 256;
+/// Records read at once. After each page the position is kept, so that a look that ends before everything is published has
+/// published something for good.
+const PAGE: usize = 64;
 
 #[derive(Serialize, Deserialize)]
 struct Position {
@@ -42,15 +43,15 @@ impl Anchoring {
 
     /// Goes on where the last call ended; answers how many checkpoints were published.
     pub(crate) async fn catch_up(&self) -> Result<usize, RuntimeError> {
-        let begun = match self.store.get(PUBLISHED).await? {
+        let (mut next, mut version) = match self.store.get(PUBLISHED).await? {
             Some(cell) => {
-                serde_json::from_slice::<Position>(&cell.value)
-                    .map_err(|error| damaged(format!("cell {PUBLISHED}: {error}")))?
-                    .next
+                let position = serde_json::from_slice::<Position>(&cell.value)
+                    .map_err(|error| damaged(format!("cell {PUBLISHED}: {error}")))?;
+                (position.next, cell.version)
             }
-            None => 0,
+            None => (0, 0),
         };
-        let (mut next, mut published) = (begun, 0);
+        let mut published = 0;
         loop {
             let page = self.store.read(keys::LOG, next, PAGE).await?;
             let Some(last) = page.last().map(|record| record.seq) else { break };
@@ -63,17 +64,23 @@ impl Anchoring {
                 }
             }
             next = last + 1;
-        }
-        if next > begun {
+            let key = PUBLISHED.to_owned();
+            let guard = match version {
+                0 => Guard::Absent(key.clone()),
+                version => Guard::VersionIs { key: key.clone(), version },
+            };
+            version += 1;
             let value = serde_json::to_vec(&Position { next }).unwrap_or_default();
             let batch = Batch {
-                // Going back by a concurrent call would only publish again.
-                id: format!("{PUBLISHED}/{next}"),
-                guards: Vec::new(),
-                writes: vec![Write::Put { key: PUBLISHED.to_owned(), value }],
+                id: format!("{PUBLISHED}/{version}/{next}"),
+                guards: vec![guard],
+                writes: vec![Write::Put { key, value }],
                 appends: Vec::new(),
             };
-            self.store.commit(batch).await?;
+            // Anything else leaves it to whoever publishes at the same time, or to the next call.
+            if self.store.commit(batch).await? != Commit::Committed {
+                break;
+            }
         }
         Ok(published)
     }

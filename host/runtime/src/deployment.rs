@@ -13,7 +13,12 @@ mod parts;
 pub(crate) mod place;
 mod preview;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use pangolin_audit::{bundle::Bundle, note::SigningKey};
 use pangolin_core::{
@@ -25,7 +30,7 @@ use pangolin_core::{
 };
 use pangolin_orchestrator::{
     driver::DriverError,
-    export::{Author, ExportError, export_bundle},
+    export::{Author, export_bundle},
     keys as cells,
     ledger::Summary,
     load::{LoadError, LoadedRun, load_run},
@@ -45,7 +50,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    config::{Config, ConfigError},
+    config::{BackendKind, Config, ConfigError},
     dispatch::{check_admissible, check_references},
     keys::{self, KeyError},
     leadership::FileLeadership,
@@ -56,6 +61,8 @@ use crate::{
 };
 
 #[cfg(feature = "local")]
+pub use pangolin_orchestrator::export::ExportError;
+
 pub use init::{InitOptions, InitReport, init};
 #[cfg(feature = "local")]
 pub use one_off::DispatchRequest;
@@ -310,9 +317,17 @@ impl Deployment {
     fn context(&self) -> PlanContext {
         PlanContext {
             queues: Some(self.config.queues.keys().map(ToString::to_string).collect()),
-            executors: Some(self.config.executors.keys().cloned().collect()),
+            executors: Some(self.executors()),
             ..PlanContext::default()
         }
+    }
+
+    /// Names of executors that can run something here. A stack takes a project whose other executors are for a laptop.
+    fn executors(&self) -> BTreeSet<String> {
+        let is_stack = matches!(self.place, Place::Stack { .. });
+        let all = self.config.executors.iter();
+        let here = all.filter(|(_, executor)| !is_stack || executor.backend == BackendKind::Fargate);
+        here.map(|(name, _)| name.clone()).collect()
     }
 
     /// Checks a plan against schema, graph, configuration and registry, and asks the pattern of its queue, as a
@@ -459,7 +474,7 @@ impl Deployment {
         Ok(self.queued().await?.iter().any(|line| line.run == *run))
     }
 
-    /// Submissions that no daemon has looked at yet.
+    /// Submissions that no daemon has looked at yet, as far as an inbox hands them out at once.
     async fn queued(&self) -> Result<Vec<RunSummary>, RuntimeError> {
         #[derive(serde::Deserialize)]
         struct Outline {

@@ -153,18 +153,22 @@ fn side(
 fn read_captured(root: &Path, path: &[u8], state: &FileState) -> Result<Vec<u8>, PatchError> {
     let full = root.join(OsStr::from_bytes(path));
     let failed = |source| PatchError::Read { path: full.clone(), source };
+    let bad = || PatchError::BadPath(String::from_utf8_lossy(path).into_owned());
     let mut parent = root.to_owned();
+    if !std::fs::symlink_metadata(&parent).map_err(failed)?.is_dir() {
+        return Err(bad());
+    }
     for part in Path::new(OsStr::from_bytes(path)).parent().into_iter().flat_map(Path::components) {
         parent.push(part);
         if !std::fs::symlink_metadata(&parent).map_err(failed)?.is_dir() {
-            return Err(PatchError::BadPath(String::from_utf8_lossy(path).into_owned()));
+            return Err(bad());
         }
     }
     if state.mode == "120000" {
         return Ok(std::fs::read_link(&full).map_err(failed)?.into_os_string().as_bytes().to_vec());
     }
     if !std::fs::symlink_metadata(&full).map_err(failed)?.is_file() {
-        return Err(PatchError::BadPath(String::from_utf8_lossy(path).into_owned()));
+        return Err(bad());
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(&full).map_err(failed)?;

@@ -298,6 +298,9 @@ pub async fn apply(
         });
     }
     if !options.check_only {
+        // `apply` compares the times of files with those in the index, which are others after a copy. What cannot be refreshed,
+        // `apply` says.
+        let _ = Git::new(top).args(["update-index", "-q", "--refresh"]).run();
         for (info, bytes) in patches.iter().filter(|(info, _)| !contained.contains(&info.item)) {
             Git::new(top).args(arguments(options.three_way)).arg("-").run_with(bytes).map_err(|source| {
                 PatchesError::DoesNotApply { item: info.item.clone(), repo: repo_text.clone(), source }

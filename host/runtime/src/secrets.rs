@@ -14,6 +14,10 @@ use thiserror::Error;
 /// Largest secret value in bytes (the limit of AWS Secrets Manager, so that a plan moves to the cloud unchanged).
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 
+/// Name of a stack's signing key below the stack's prefix. The tick can read it, so that it may not be what an item asks for.
+/// Also without a stack, so that a reference means the same everywhere.
+const SIGNING_KEY: &str = "deployment-key";
+
 /// Why a secret cannot be used. Never contains a value.
 #[derive(Debug, Error)]
 pub enum SecretError {
@@ -23,6 +27,9 @@ pub enum SecretError {
          file:///absolute/path, local-secret://name or aws-secret://name"
     )]
     BadReference,
+    /// Names what the deployment itself lives by.
+    #[error("aws-secret://{0} is the signing key of the stack and no item may have it; name another secret")]
+    Reserved(String),
     /// The variable is not set in the daemon's environment.
     #[error("environment variable {0} is not set where `pangolin orch serve` runs")]
     NoVariable(String),
@@ -118,7 +125,7 @@ impl SecretRef {
     /// Parses `env://NAME`, `file:///path`, `local-secret://name` or `aws-secret://name`.
     ///
     /// # Errors
-    /// [`SecretError::BadReference`].
+    /// [`SecretError::BadReference`], [`SecretError::Reserved`].
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let bad = || SecretError::BadReference;
         if let Some(name) = text.strip_prefix("env://") {
@@ -133,7 +140,10 @@ impl SecretRef {
             _ => return Err(bad()),
         };
         RunId::new(name).map_err(|_| bad())?;
-        Ok(store(name.to_owned()))
+        match store(name.to_owned()) {
+            Self::Aws(name) if name == SIGNING_KEY => Err(SecretError::Reserved(name)),
+            reference => Ok(reference),
+        }
     }
 }
 
@@ -228,6 +238,8 @@ mod tests {
         assert!(SecretRef::parse("env://1X").is_err());
         assert!(SecretRef::parse("local-secret://../x").is_err());
         assert!(SecretRef::parse("vault://x").is_err());
+        let key = SecretRef::parse("aws-secret://deployment-key").unwrap_err();
+        assert!(matches!(key, SecretError::Reserved(_)), "{key}");
         let dir = tempfile::tempdir().unwrap();
         let reference = store_local(dir.path(), "token", "s3cret\n").unwrap();
         let secrets = LocalSecrets { dir: dir.path().to_owned() };

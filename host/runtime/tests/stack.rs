@@ -8,9 +8,10 @@ use pangolin_aws::{Aws, Service};
 use pangolin_core::ids::Digest;
 use pangolin_plugin_host::Processor;
 use pangolin_runtime::{
-    aws::{Compiler, Stack, StackError, pack, release},
+    aws::{Compiler, PackError, Stack, StackError, StackSecrets, pack, release},
     config::{Config, PolicyPlace},
     plugins::Plugins,
+    secrets::{SecretError, SecretRef, Secrets as _},
 };
 use pangolin_s3_fake::S3Fake;
 use pangolin_stack::{AnchorPlace, Architecture, DeploymentDocument, SCHEMA_VERSION, Workers, names};
@@ -57,7 +58,7 @@ fn document(project: &str) -> DeploymentDocument {
             log_group: String::new(),
         },
         secrets_prefix: "pangolin/demo/".to_owned(),
-        signing_key: "pangolin/demo/deployment-key".to_owned(),
+        signing_key: format!("pangolin/demo/{}", names::SIGNING_KEY),
         verifier_key: "none".to_owned(),
     }
 }
@@ -99,6 +100,28 @@ fn altered(archive: &[u8], name: &str, bytes: &[u8]) -> Vec<u8> {
         out.append_data(&mut header, path, &*content).unwrap();
     }
     out.into_inner().unwrap()
+}
+
+#[test]
+fn executors_that_start_nothing_on_fargate_are_all_named() {
+    let (dir, _) = project("one");
+    let write = |executors: &str| {
+        let text = format!("namespace = \"one\"\n[queues.default]\nconcurrency = 1\n{executors}");
+        fs::write(dir.path().join("pangolin.toml"), text).unwrap();
+        match pack(&Config::find(dir.path()).unwrap(), Compiler::InProcess, Processor::HERE) {
+            Err(PackError::Executors(problems)) => problems.join("\n"),
+            other => panic!("{:?}", other.map(|bytes| bytes.len())),
+        }
+    };
+    let none = write("[executors.local]\nbackend = \"process\"\n");
+    assert_eq!(none, "no executor has backend = \"fargate\"");
+    let many = write(
+        "[executors.local]\nbackend = \"process\"\n[executors.far]\nbackend = \"fargate\"\nnetwork = \"host\"\nimage = \"worker:latest\"\ncpus = 17\n",
+    );
+    for words in ["executors.far: image must be named by digest", "17000"] {
+        assert!(many.contains(words), "{words} is not in {many}");
+    }
+    assert!(!many.contains("executors.local"), "{many}");
 }
 
 #[test]
@@ -191,4 +214,23 @@ async fn the_operators_policy_travels_with_the_project() {
     fs::write(&file, "nonsense").unwrap();
     let error = pack(&config, Compiler::InProcess, Processor::HERE).unwrap_err();
     assert!(error.to_string().contains("operator.toml"), "{error}");
+}
+
+/// The tick reads the signing key, so that nothing else may ask it to: neither under the name that `deploy` gives it nor under
+/// another. Refused without a request: nobody listens.
+#[tokio::test]
+async fn no_item_gets_the_signing_key() {
+    let reserved = format!("aws-secret://{}", names::SIGNING_KEY);
+    assert!(matches!(SecretRef::parse(&reserved), Err(SecretError::Reserved(_))));
+    let aws = Aws::for_tests("http://127.0.0.1:9", 1, Aws::http()).unwrap();
+    let client = aws_sdk_secretsmanager::Client::new(&aws.sdk(Service::SecretsManager));
+    let document = DeploymentDocument {
+        signing_key: "pangolin/demo/other".to_owned(),
+        ..document("config/project.tar")
+    };
+    let secrets = StackSecrets::new(client, &document);
+    let asked = secrets.value(&SecretRef::Aws("other".to_owned())).await;
+    assert!(matches!(asked, Err(SecretError::Reserved(_))), "{asked:?}");
+    let asked = secrets.value(&SecretRef::Aws("token".to_owned())).await;
+    assert!(matches!(asked, Err(SecretError::Store { .. })), "{asked:?}");
 }

@@ -26,6 +26,9 @@ pub fn project_key(hex: &str) -> String {
     format!("{PROJECT_PREFIX}{hex}.tar")
 }
 
+/// Name of the secret with the signing key, behind the stack's prefix of secrets.
+pub const SIGNING_KEY: &str = "deployment-key";
+
 /// Prefix of the code of functions in the data bucket; the rest of a key is the SHA-256 of the archive and `.zip`.
 pub const CODE_PREFIX: &str = "code/";
 

@@ -142,7 +142,7 @@ pub(crate) fn unpack(archive: File, to: &Path, bounds: Bounds) -> Result<(), Str
                     return Err(format!("{shown:?} ends after {written} of {size} bytes"));
                 }
             }
-            EntryType::Symlink if size == 0 && path.starts_with(CAPTURE_DIR) => {
+            EntryType::Symlink if size == 0 && is_captured(&path) => {
                 let target = target
                     .filter(|bytes| !bytes.is_empty())
                     .ok_or_else(|| format!("{shown:?} links to nothing"))?;
@@ -177,6 +177,12 @@ fn long(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, String> {
         text.pop();
     }
     Ok(text)
+}
+
+/// Whether a path is below `capture/before` or `capture/after`. Neither of these is itself content: what is read below them is
+/// read through them.
+fn is_captured(path: &Path) -> bool {
+    path.starts_with(CAPTURE_DIR) && path.components().count() > 2
 }
 
 fn checked(name: &[u8]) -> Result<PathBuf, String> {
@@ -265,9 +271,9 @@ mod tests {
             ("is a symbolic link", new().entry(b'2', "result.json", 0o777, "/etc/passwd", b"")),
             (
                 "no directory",
-                new().entry(b'2', "capture/after", 0o777, "/tmp", b"").entry(
+                new().entry(b'2', "capture/after/d", 0o777, "/tmp", b"").entry(
                     b'0',
-                    "capture/after/x",
+                    "capture/after/d/x",
                     0o644,
                     "",
                     b"x",
@@ -275,14 +281,16 @@ mod tests {
             ),
             (
                 "is there twice",
-                new().entry(b'2', "capture/l", 0o777, "/tmp/x", b"").entry(
+                new().entry(b'2', "capture/after/l", 0o777, "/tmp/x", b"").entry(
                     b'0',
-                    "capture/l",
+                    "capture/after/l",
                     0o644,
                     "",
                     b"x",
                 ),
             ),
+            ("is a symbolic link", new().entry(b'2', "capture/after", 0o777, "/etc", b"")),
+            ("is a symbolic link", new().entry(b'2', "capture", 0o777, "/etc", b"")),
             ("is a hard link", new().entry(b'1', "capture/h", 0o644, "/etc/passwd", b"")),
             ("no worker sends", new().entry(b'3', "null", 0o644, "", b"")),
             ("no worker sends", new().entry(b'6', "fifo", 0o644, "", b"")),

@@ -202,6 +202,15 @@ impl FargateBackend {
         self.objects.record(&self.keys.record(dispatch, name)).await
     }
 
+    /// What the worker of a dispatch left under a name.
+    async fn left<T: serde::de::DeserializeOwned>(
+        &self,
+        dispatch: &DispatchId,
+        name: &str,
+    ) -> Result<Option<Result<T, String>>, BackendError> {
+        self.objects.left(&self.keys.record(dispatch, name)).await
+    }
+
     async fn create(
         &self,
         dispatch: &DispatchId,
@@ -277,7 +286,7 @@ impl FargateBackend {
 
     /// Whether there is, was, or shall be no task.
     async fn is_started(&self, dispatch: &DispatchId) -> Result<bool, BackendError> {
-        Ok(self.record::<Completion>(dispatch, COMPLETION).await?.is_some()
+        Ok(self.left::<Completion>(dispatch, COMPLETION).await?.is_some()
             || self.record::<Verdict>(dispatch, VERDICT).await?.is_some()
             || self.task(dispatch).await?.is_some()
             || self.record::<Stop>(dispatch, STOP).await?.is_some())
@@ -336,7 +345,7 @@ impl FargateBackend {
         if held(&self.begun).contains(dispatch) {
             return Ok(());
         }
-        if certain || self.record::<Claim>(dispatch, CLAIM).await?.is_some() {
+        if certain || self.left::<Claim>(dispatch, CLAIM).await?.is_some() {
             self.objects.delete(&self.keys.start(dispatch)).await?;
             held(&self.begun).insert(dispatch.clone());
         }
@@ -382,7 +391,14 @@ impl FargateBackend {
         if task.last_status() != Some("STOPPED") {
             held(&self.overdue).insert(dispatch.clone(), self.overdue_at(&memo, &record));
             self.tidy(dispatch, false).await?;
-            self.stop_overdue(dispatch, &memo, &record, stop.is_some()).await?;
+            match stop {
+                // It is on record before ECS is asked, and ECS may not have taken it.
+                Some(stop) if task.desired_status() != Some("STOPPED") => {
+                    self.stop_all(dispatch, &record, stop.reason).await?;
+                }
+                Some(_) => {}
+                None => self.stop_overdue(dispatch, &memo, &record).await?,
+            }
             return Ok(None);
         }
         // A completion may still be on its way when ECS already says that the task is over.
@@ -424,12 +440,12 @@ impl FargateBackend {
         &self,
         dispatch: &DispatchId,
         record: &TaskRecord,
-        reason: &str,
+        reason: Reason,
     ) -> Result<(), BackendError> {
-        self.tasks.stop(&record.arn, reason).await?;
+        self.tasks.stop(&record.arn, reason.why()).await?;
         for arn in self.tasks.list(&self.keys.started_by(dispatch)).await? {
             if arn != record.arn {
-                self.tasks.stop(&arn, reason).await?;
+                self.tasks.stop(&arn, reason.why()).await?;
             }
         }
         Ok(())
@@ -441,13 +457,12 @@ impl FargateBackend {
         dispatch: &DispatchId,
         memo: &Memo,
         record: &TaskRecord,
-        stopping: bool,
     ) -> Result<(), BackendError> {
-        if stopping || now_ms() < self.overdue_at(memo, record) {
+        if now_ms() < self.overdue_at(memo, record) {
             return Ok(());
         }
         self.request_stop(dispatch, Reason::TimedOut).await?;
-        self.stop_all(dispatch, record, "Pangolin: over its time limit").await
+        self.stop_all(dispatch, record, Reason::TimedOut).await
     }
 
     async fn request_stop(&self, dispatch: &DispatchId, reason: Reason) -> Result<(), BackendError> {
@@ -470,10 +485,14 @@ impl FargateBackend {
 
     /// The exit of a dispatch with a completion, its result unpacked.
     async fn completed(&self, dispatch: &DispatchId) -> Result<Option<WorkerExit>, BackendError> {
-        let Some(completion) = self.record::<Completion>(dispatch, COMPLETION).await? else {
+        let Some(completion) = self.left::<Completion>(dispatch, COMPLETION).await? else {
             return Ok(None);
         };
         self.tidy(dispatch, true).await?;
+        let completion = match completion {
+            Ok(completion) => completion,
+            Err(problem) => return Ok(Some(lost(format!("its completion cannot be read: {problem}")))),
+        };
         if completion.schema_version != START_VERSION || completion.dispatch != *dispatch {
             return Ok(Some(lost("its completion is of another version or another dispatch")));
         }
@@ -643,14 +662,14 @@ impl WorkerBackend for FargateBackend {
     /// other, and none above 120 seconds.
     async fn cancel(&self, dispatch: &DispatchId, _grace: Duration) -> Result<(), BackendError> {
         let _one = self.lock(dispatch).await;
-        let ended = self.record::<Completion>(dispatch, COMPLETION).await?.is_some()
+        let ended = self.left::<Completion>(dispatch, COMPLETION).await?.is_some()
             || self.record::<Verdict>(dispatch, VERDICT).await?.is_some();
         if ended || self.record::<Memo>(dispatch, MEMO).await?.is_none() {
             return Ok(());
         }
         self.request_stop(dispatch, Reason::Cancelled).await?;
         match self.task(dispatch).await? {
-            Some(record) => self.stop_all(dispatch, &record, "Pangolin: cancelled").await,
+            Some(record) => self.stop_all(dispatch, &record, Reason::Cancelled).await,
             None => Ok(()),
         }
     }
@@ -658,8 +677,14 @@ impl WorkerBackend for FargateBackend {
     async fn remove(&self, dispatch: &DispatchId) -> Result<(), BackendError> {
         let _one = self.lock(dispatch).await;
         self.objects.delete(&self.keys.start(dispatch)).await?;
-        // The memo goes last: until then the dispatch is listed and can be removed again.
         let mut keys = self.objects.list(&self.keys.of(dispatch)).await?;
+        if !keys.is_empty() {
+            // Nobody looks at it after this. What a worker says of its end is its own word, and it may go on.
+            for arn in self.tasks.alive(&self.keys.started_by(dispatch)).await? {
+                self.tasks.stop(&arn, "Pangolin: its dispatch has ended").await?;
+            }
+        }
+        // The memo goes last: until then the dispatch is listed and can be removed again.
         let memo = self.keys.record(dispatch, MEMO);
         keys.sort_by_key(|key| *key == memo);
         for key in keys {

@@ -38,16 +38,23 @@ impl Objects {
 
     /// Reads a record; `None` when there is none. One that cannot be read is an error: nobody but us writes them.
     pub(crate) async fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, BackendError> {
-        let Some(bytes) = self.get(key, RECORD_BYTES_MAX).await? else { return Ok(None) };
-        let read = serde_json::from_slice(&bytes);
-        read.map(Some).map_err(|source| BackendError::Other {
-            context: self.doing("reading", key),
-            source: Box::new(source),
-        })
+        let read = self.left(key).await?.transpose();
+        read.map_err(|problem| io(self.doing("reading", key))(std::io::Error::other(problem)))
     }
 
-    /// Reads at most `limit` bytes.
-    pub(crate) async fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, BackendError> {
+    /// Reads what a worker left; `None` when there is nothing. It can write anything there: `Some(Err(_))` says why that is
+    /// nothing to go by.
+    pub(crate) async fn left<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<Result<T, String>>, BackendError> {
+        Ok(self.get(key, RECORD_BYTES_MAX).await?.map(|bytes| {
+            bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+        }))
+    }
+
+    /// Reads an object; `Some(Err(_))` when it has more than `limit` bytes.
+    async fn get(&self, key: &str, limit: u64) -> Result<Option<Result<Vec<u8>, String>>, BackendError> {
         let mut pauses = Pauses::default();
         loop {
             let sent = self.client.get_object().bucket(&self.bucket).key(key).send().await;
@@ -58,12 +65,11 @@ impl Objects {
             };
             let size = found.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX);
             if size > limit {
-                let text = format!("it has {size} bytes, the limit is {limit}");
-                return Err(io(self.doing("reading", key))(std::io::Error::other(text)));
+                return Ok(Some(Err(format!("it has {size} bytes, the limit is {limit}"))));
             }
             // The SDK does not repeat a read whose body breaks off.
             match found.body.collect().await {
-                Ok(body) => return Ok(Some(body.to_vec())),
+                Ok(body) => return Ok(Some(Ok(body.to_vec()))),
                 Err(_) if pauses.next().await => {}
                 Err(error) => {
                     return Err(BackendError::Unavailable(format!(

@@ -58,6 +58,14 @@ impl Reason {
             Self::TimedOut => WorkerExit::TimedOut,
         }
     }
+
+    /// For ECS, which shows it to people.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::Cancelled => "Pangolin: cancelled",
+            Self::TimedOut => "Pangolin: over its time limit",
+        }
+    }
 }
 
 /// A stop that was asked for. The first reason stays.

@@ -61,18 +61,25 @@ impl Tasks {
 
     /// ARNs of all tasks of a dispatch that ECS shows.
     pub(crate) async fn list(&self, started_by: &str) -> Result<Vec<String>, BackendError> {
-        let mut arns = Vec::new();
-        for desired in [DesiredStatus::Running, DesiredStatus::Stopped] {
-            let request = self.client.list_tasks().cluster(&self.config.cluster).started_by(started_by);
-            let sent = request.desired_status(desired).send().await;
-            let page =
-                sent.map_err(|error| failed("looking for tasks of the dispatch", CallError::new(error)))?;
-            // More than one page of tasks of one dispatch cannot be; the first decides anyway.
-            arns.extend(page.task_arns().iter().cloned());
-        }
+        let mut arns = self.listed(started_by, DesiredStatus::Running).await?;
+        arns.extend(self.listed(started_by, DesiredStatus::Stopped).await?);
         arns.sort();
         arns.dedup();
         Ok(arns)
+    }
+
+    /// ARNs of the tasks of a dispatch that nobody has stopped and that have not ended.
+    pub(crate) async fn alive(&self, started_by: &str) -> Result<Vec<String>, BackendError> {
+        self.listed(started_by, DesiredStatus::Running).await
+    }
+
+    async fn listed(&self, started_by: &str, desired: DesiredStatus) -> Result<Vec<String>, BackendError> {
+        let request = self.client.list_tasks().cluster(&self.config.cluster).started_by(started_by);
+        let sent = request.desired_status(desired).send().await;
+        let page =
+            sent.map_err(|error| failed("looking for tasks of the dispatch", CallError::new(error)))?;
+        // More than one page of tasks of one dispatch cannot be; the first decides anyway.
+        Ok(page.task_arns.unwrap_or_default())
     }
 
     pub(crate) async fn run(&self, dispatch: &DispatchId, order: Order<'_>) -> Result<Ran, BackendError> {

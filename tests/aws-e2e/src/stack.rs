@@ -286,7 +286,7 @@ async fn furnish_for(aws: &Aws, s3: &S3Fake, config: &Config, architecture: Arch
     let key = json!({ "name": ORIGIN, "seed": SEED }).to_string();
     let secrets = aws_sdk_secretsmanager::Client::new(&aws.sdk(Service::SecretsManager));
     let prefix = format!("pangolin/{STACK}/");
-    let signing_key = format!("{prefix}deployment-key");
+    let signing_key = format!("{prefix}{}", names::SIGNING_KEY);
     secrets.create_secret().name(&signing_key).secret_string(&key).send().await.expect("a secret");
     let parsed = pangolin_runtime::keys::parse(Path::new("key"), &key).expect("a key");
     // What ships, compiled by this process: it is no program that could start itself as a compiler.

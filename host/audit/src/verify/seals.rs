@@ -159,6 +159,10 @@ fn disagree(place: &str, same: &[(&str, bool)], findings: &mut Findings) -> bool
     !wrong.is_empty()
 }
 
+/// So much later than a run was sealed may an anchor take it. What it took later is held from then on, but says nothing about
+/// what was sealed: whoever holds the key had the time to make another history.
+const LATE_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// What the report says of the anchor.
 pub(super) struct Anchored {
     pub(super) id: String,
@@ -215,7 +219,9 @@ pub(super) fn anchor(
         Some(evidence) => recorded(anchor, evidence, findings),
         None => local(anchor, sealed, findings),
     }
-    let (Some(_), Some(key)) = (sealed, key) else { return Some(Anchored::detecting(&anchor.anchor_id)) };
+    let (Some(sealed), Some(key)) = (sealed, key) else {
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    };
     // Its signature was checked with the log.
     let Ok(tree) = Checkpoint::open(&bundle.log.checkpoint, &bundle.log.origin, std::slice::from_ref(key))
     else {
@@ -240,6 +246,10 @@ pub(super) fn anchor(
         return Some(Anchored::detecting(&anchor.anchor_id));
     }
     if judge("anchor", seen, &tree, key, findings) {
+        if let Some(late) = lateness(sealed, seen) {
+            findings.replace(CheckName::Anchor, Check::not_applicable(late));
+            return Some(Anchored::detecting(&seen.anchor_id));
+        }
         let detail = format!("{} ({}), seen now at {}", seen.anchor_id, seen.guarantee, seen.locator);
         let check = match seen.standing {
             Standing::Held => Check::pass(detail),
@@ -249,6 +259,24 @@ pub(super) fn anchor(
     }
     let guarantee = seen.guarantee.as_str().to_owned();
     Some(Anchored { id: seen.anchor_id.clone(), guarantee, claim: seen.claim() })
+}
+
+/// Why the time at which the anchor took the checkpoint does not speak for what was sealed. `None`: it does.
+fn lateness(sealed: &Seal, seen: &AnchorEvidence) -> Option<String> {
+    if seen.standing != Standing::Held {
+        return None;
+    }
+    let Some(taken) = seen.taken_at_ms else {
+        return Some(format!("{} does not say when it took the checkpoint", seen.locator));
+    };
+    let hours = taken.saturating_sub(sealed.at) / (60 * 60 * 1_000);
+    (taken.saturating_sub(sealed.at) > LATE_MS).then(|| {
+        format!(
+            "{} took the checkpoint {hours} hours after the run was sealed by its own word: what was sealed until then is the \
+             word of whoever holds the key",
+            seen.locator
+        )
+    })
 }
 
 fn local(anchor: &Anchor, sealed: Option<&Seal>, findings: &mut Findings) {

@@ -122,6 +122,11 @@ fn a_stack_from_nothing_to_nothing() {
     assert_eq!(plan["release"]["version"], release(processor(HERE)).version);
     run(&["deploy", "status"]).code(5);
 
+    // What the command line says wins over the environment.
+    let elsewhere = "http://127.0.0.1:9";
+    run(&["deploy", "status", "--endpoint-url", elsewhere]).code(1);
+    super::deploy::run(&place, elsewhere, &["deploy", "status", "--endpoint-url", &endpoint]).code(5);
+
     // Nobody is asked, so nothing happens; with --yes it does.
     run(&["deploy", "apply", "--packages", "code"]).code(2).says(&["there is nobody to ask", "hint: --yes"]);
     run(&["deploy", "status"]).code(5);

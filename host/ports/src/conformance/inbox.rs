@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{Outcome, Report, Violation, ensure};
-use crate::inbox::{Disposition, Inbox, InboxError, MESSAGE_BYTES_MAX, Message};
+use crate::inbox::{Disposition, Inbox, InboxError, MESSAGE_BYTES_MAX, Message, WAITING_BYTES};
 
 /// Where one mailbox lives.
 #[async_trait]
@@ -33,6 +33,7 @@ pub async fn suite(fresh: &Fresh<'_>) -> Report {
 pub async fn suite_with(fresh: &Fresh<'_>, deadline: Duration) -> Report {
     let mut report = Report::default();
     report.run("messages_arrive_in_order", messages_arrive_in_order(fresh)).await;
+    report.run("bytes_handed_out_are_bounded", bytes_handed_out_are_bounded(fresh)).await;
     report.run("names_are_taken_for_ever", names_are_taken_for_ever(fresh)).await;
     report.run("one_sender_wins", one_sender_wins(fresh)).await;
     report.run("bad_messages_are_refused", bad_messages_are_refused(fresh)).await;
@@ -75,6 +76,26 @@ async fn messages_arrive_in_order(fresh: &Fresh<'_>) -> Outcome {
     reader.settle(&sent[1], accepted("{}")).await?;
     let left = names(&*reader, 3).await?;
     ensure!(left == [&*sent[0], &*sent[2], &*sent[3]], "after settling the second, waiting are {left:?}");
+    Ok(())
+}
+
+async fn bytes_handed_out_are_bounded(fresh: &Fresh<'_>) -> Outcome {
+    let place = fresh();
+    let inbox = place.open().await;
+    let large = usize::try_from(WAITING_BYTES / 2).unwrap_or(usize::MAX);
+    let all = ["large-0", "large-1", "large-2"];
+    for name in all {
+        inbox.send(Message { name: name.to_owned(), bytes: vec![b'x'; large] }).await?;
+    }
+    let found = names(&*inbox, 10).await?;
+    ensure!(found == all[..2], "of three messages that have half of the bytes each, it gives {found:?}");
+    for name in all {
+        inbox.settle(name, accepted("{}")).await?;
+    }
+    let most = usize::try_from(MESSAGE_BYTES_MAX).unwrap_or(usize::MAX);
+    inbox.send(Message { name: "largest".to_owned(), bytes: vec![b'x'; most] }).await?;
+    let found = names(&*inbox, 10).await?;
+    ensure!(found == ["largest"], "of the largest message, it gives {found:?}");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use pangolin_core::ids::RunId;
 use tokio::sync::watch;
 
 use super::lock;
-use crate::inbox::{Disposition, Inbox, InboxError, MESSAGE_BYTES_MAX, Message};
+use crate::inbox::{Disposition, Inbox, InboxError, MESSAGE_BYTES_MAX, Message, WAITING_BYTES};
 
 /// A mailbox in memory.
 #[derive(Debug)]
@@ -98,13 +98,15 @@ impl Inbox for MemoryInbox {
         let State { order, messages } = &mut *state;
         let mut waiting = Vec::new();
         let mut set_aside = false;
+        let mut handed = 0;
         for name in order.iter() {
-            if waiting.len() == limit {
+            if waiting.len() == limit || handed >= WAITING_BYTES {
                 break;
             }
             let Some(slot) = messages.get_mut(name) else { continue };
             match (&slot.disposition, &slot.bytes) {
                 (Disposition::Waiting, Some(bytes)) => {
+                    handed += bytes.len() as u64;
                     waiting.push(Message { name: name.clone(), bytes: bytes.clone() });
                 }
                 (Disposition::Waiting, None) => {

@@ -135,10 +135,10 @@ impl Stack {
         }
         let secrets = StackSecrets::new(
             aws_sdk_secretsmanager::Client::new(&self.aws.sdk(Service::SecretsManager)),
-            &self.document.secrets_prefix,
+            &self.document,
         );
         let name = self.document.signing_key.clone();
-        let (text, stores) = tokio::join!(secrets.read(&name), self.stores());
+        let (text, stores) = tokio::join!(secrets.signing_key(), self.stores());
         let text = text.map_err(|source| {
             StackError::Runtime(Box::new(RuntimeError::Secret { source: Box::new(source) }))
         })?;

@@ -26,12 +26,13 @@ use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_authority::{LOCK_FILE, OperatorPolicy, read_regular_text};
 use pangolin_plugin_host::{Allocation, Compiler, Processor};
 use pangolin_stack::Release;
+use pangolin_worker_fargate::TaskSize;
 use tar::{Archive, Builder, EntryType, Header};
 use thiserror::Error;
 
 use super::release::release;
 use crate::{
-    config::{CONFIG_FILE, Config, PolicyPlace},
+    config::{BackendKind, CONFIG_FILE, Config, PolicyPlace},
     plugins::{Plugins, PluginsError},
 };
 
@@ -60,6 +61,9 @@ pub enum PackError {
     /// A plugin that cannot be used here cannot be used there.
     #[error("plugins cannot be packed: {}", .0.join("; "))]
     Plugins(Vec<String>),
+    /// What executors ask for, Fargate does not have.
+    #[error("the project's executors do not run in a stack: {}", .0.join("; "))]
+    Executors(Vec<String>),
     /// Plugins as a whole.
     #[error(transparent)]
     Host(#[from] PluginsError),
@@ -74,6 +78,27 @@ pub enum PackError {
     },
 }
 
+/// Executors on Fargate that could not start anything, or none at all. Others may stand beside them, for a laptop.
+fn executor_problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let on_fargate = config.executors.iter().filter(|(_, one)| one.backend == BackendKind::Fargate);
+    let mut is_empty = true;
+    for (name, executor) in on_fargate {
+        is_empty = false;
+        let mut problem = |what: String| problems.push(format!("executors.{name}: {what}"));
+        if executor.image.as_ref().is_some_and(|image| !image.contains("@sha256:")) {
+            problem("image must be named by digest (repository@sha256:…)".to_owned());
+        }
+        if let Err(what) = TaskSize::of(&executor.limits(0)) {
+            problem(what);
+        }
+    }
+    if is_empty {
+        problems.push("no executor has backend = \"fargate\"".to_owned());
+    }
+    problems
+}
+
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PackError {
     let path = path.to_owned();
     move |source| PackError::Io { path, source }
@@ -83,8 +108,12 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> PackError {
 /// The operator's policy of this machine goes with it.
 ///
 /// # Errors
-/// [`PackError`]; every plugin that cannot be packed is named.
+/// [`PackError`]; every plugin that cannot be packed is named, and everything that is wrong with executors.
 pub fn pack(config: &Config, compiler: Compiler, processor: Processor) -> Result<Vec<u8>, PackError> {
+    let problems = executor_problems(config);
+    if !problems.is_empty() {
+        return Err(PackError::Executors(problems));
+    }
     let policy = config.operator_policy().map_err(|error| PackError::Host(PluginsError::from(error)))?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir()))?;
     let state = scratch.path().join(STATE);

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 use pangolin_aws::CallError;
+use pangolin_stack::DeploymentDocument;
 
 use crate::secrets::{SECRET_BYTES_MAX, SecretError, SecretRef, Secrets};
 
@@ -11,17 +12,23 @@ use crate::secrets::{SECRET_BYTES_MAX, SecretError, SecretRef, Secrets};
 pub struct StackSecrets {
     client: Client,
     prefix: String,
+    signing_key: String,
 }
 
 impl StackSecrets {
     /// Makes no request.
     #[must_use]
-    pub fn new(client: Client, prefix: &str) -> Self {
-        Self { client, prefix: prefix.to_owned() }
+    pub fn new(client: Client, document: &DeploymentDocument) -> Self {
+        Self { client, prefix: document.secrets_prefix.clone(), signing_key: document.signing_key.clone() }
+    }
+
+    /// The signing key's secret. Nobody else gets it: see [`Secrets::value`].
+    pub(super) async fn signing_key(&self) -> Result<String, SecretError> {
+        self.read(&self.signing_key).await
     }
 
     /// A secret by its full name.
-    pub(super) async fn read(&self, name: &str) -> Result<String, SecretError> {
+    async fn read(&self, name: &str) -> Result<String, SecretError> {
         let answer = self.client.get_secret_value().secret_id(name).send().await;
         let answer = answer.map_err(|error| {
             let error = CallError::new(error);
@@ -43,7 +50,11 @@ impl Secrets for StackSecrets {
             Err(SecretError::Elsewhere { reference, hint })
         };
         match reference {
-            SecretRef::Aws(name) => self.read(&format!("{}{name}", self.prefix)).await,
+            SecretRef::Aws(name) => match format!("{}{name}", self.prefix) {
+                // Whatever its name is in this stack, and whatever the reference passed before.
+                full if full == self.signing_key => Err(SecretError::Reserved(name.clone())),
+                full => self.read(&full).await,
+            },
             SecretRef::Variable(name) => elsewhere(format!("env://{name}")),
             SecretRef::File(path) => elsewhere(format!("file://{}", path.display())),
             SecretRef::Local(name) => elsewhere(format!("local-secret://{name}")),

@@ -433,10 +433,12 @@ impl Executor for DispatchExecutor {
     fn forget(&self, dispatch: &DispatchId) {
         held(&self.cancelled).remove(dispatch);
         held(&self.turns).remove(dispatch);
-        let home = held(&self.homes).remove(dispatch).map(|home| home.backend);
+        let home = held(&self.homes).remove(dispatch);
+        // An attempt may end before it is known where it runs, and have left something there.
+        let backends = home.map_or_else(|| self.backends(), |home| vec![home.backend]);
         let (dispatch, dir, busy) = (dispatch.clone(), self.dispatch_dir(dispatch), self.busy.begin());
         tokio::spawn(async move {
-            clean_up(home, dispatch, dir).await;
+            clean_up(backends, dispatch, dir).await;
             drop(busy);
         });
     }
@@ -447,7 +449,7 @@ impl Executor for DispatchExecutor {
             for dispatch in backend.list().await.unwrap_or_default() {
                 if !running.contains(&dispatch) && seen.insert(dispatch.clone()) {
                     let dir = self.dispatch_dir(&dispatch);
-                    clean_up(Some(backend.clone()), dispatch, dir).await;
+                    clean_up(vec![backend.clone()], dispatch, dir).await;
                 }
             }
         }
@@ -493,12 +495,12 @@ impl Drop for Task {
     }
 }
 
-async fn clean_up(backend: Option<Arc<dyn WorkerBackend>>, dispatch: DispatchId, dir: PathBuf) {
-    if let Some(backend) = backend
-        && let Err(error) = backend.remove(&dispatch).await
-    {
-        tracing::warn!(%dispatch, error = %causes(&error), "cannot remove the ended worker");
-        return;
+async fn clean_up(backends: Vec<Arc<dyn WorkerBackend>>, dispatch: DispatchId, dir: PathBuf) {
+    for backend in backends {
+        if let Err(error) = backend.remove(&dispatch).await {
+            tracing::warn!(%dispatch, error = %causes(&error), "cannot remove the ended worker");
+            return;
+        }
     }
     let removed = tokio::task::spawn_blocking(move || stage::remove_tree(&dir)).await;
     if let Ok(Err(error)) = removed {

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use pangolin_aws::{Aws, faults::On};
+use pangolin_aws::{
+    Aws,
+    faults::{Fault, On},
+};
 use pangolin_envelope::result::Ending;
 use pangolin_ports::{
     worker_backend::{Limits, WorkerBackend, WorkerExit, WorkerSpec},
@@ -468,4 +471,53 @@ async fn many_are_seen_at_one_glance() {
         open_gate(spec);
         ended(&other, spec).await;
     }
+}
+
+/// Puts words of our own under a record of a dispatch.
+fn plant(world: &World, spec: &WorkerSpec, name: &str, bytes: &[u8]) {
+    world.s3.plant(BUCKET, &format!("dispatches/{}/{name}", spec.dispatch), bytes);
+}
+
+/// A worker says that it is done, and goes on. Nobody looks at it after its attempt has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_outlives_its_completion_is_stopped() {
+    let world = World::new().await;
+    let backend = world.open();
+    let spec = world.gated("endless", 0);
+    backend.ensure(&spec).await.unwrap();
+    until_started(&spec).await;
+    plant(&world, &spec, "completion.json", b"{\"done\": true}");
+    match ended(&backend, &spec).await {
+        WorkerExit::Lost { detail } => assert!(detail.contains("completion cannot be read"), "{detail}"),
+        other => panic!("expected Lost, got {other:?}"),
+    }
+    assert_eq!(world.tasks(&spec)[0].last_status, "RUNNING");
+    world.open().remove(&spec.dispatch).await.unwrap();
+    until("the task is over", || world.tasks(&spec)[0].last_status == "STOPPED").await;
+    // What it left after that is found and removed again.
+    world.open().remove(&spec.dispatch).await.unwrap();
+    assert!(backend.list().await.unwrap().is_empty());
+}
+
+/// What a worker wrote in place of its claim is nothing to go by, and its time limit holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overdue_worker_is_stopped_until_ecs_has_taken_it() {
+    let world = World::new().await;
+    let backend = world.open_with(1, config());
+    let spec = world.gated("overdue", 0);
+    backend.ensure(&spec).await.unwrap();
+    until_started(&spec).await;
+    plant(&world, &spec, "claim.json", b"garbage");
+    assert_eq!(backend.poll(&spec.dispatch).await.unwrap(), None);
+    // As if it had been started long ago.
+    let key = format!("dispatches/{}/task.json", spec.dispatch);
+    let record = world.s3.versions(BUCKET, &key).pop().unwrap().bytes.unwrap();
+    let mut record: Value = serde_json::from_slice(&record).unwrap();
+    record["at"] = 0.into();
+    plant(&world, &spec, "task.json", record.to_string().as_bytes());
+    let stop = || On::operation("ecs", "StopTask");
+    world.script.at(stop(), 1, Fault::RefuseSend);
+    backend.poll(&spec.dispatch).await.unwrap_err();
+    assert_eq!(ended(&backend, &spec).await, WorkerExit::TimedOut);
+    until("the task is over", || world.tasks(&spec)[0].last_status == "STOPPED").await;
 }
