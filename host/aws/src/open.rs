@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
+use aws_config::{profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
-use aws_types::{SdkConfig, origin::Origin, service_config::ServiceConfigKey};
+use aws_types::{
+    SdkConfig,
+    origin::Origin,
+    os_shim_internal::{Env, Fs},
+    service_config::ServiceConfigKey,
+};
 use thiserror::Error;
 
 use crate::{
@@ -19,12 +26,23 @@ pub enum OpenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// No region anywhere.
-    #[error("no AWS region is known: give --region, set AWS_REGION, or add one to the profile{}", in_profile(.0))]
+    #[error("no AWS region is known: set AWS_REGION, add one to the profile{}, or give --region where a verb has it", in_profile(.0))]
     NoRegion(Option<String>),
+    /// The profile that was asked for.
+    #[error(
+        "there is no profile {0:?} in ~/.aws/config and ~/.aws/credentials (or the files that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name)"
+    )]
+    NoProfile(String),
 }
 
 fn in_profile(profile: &Option<String>) -> String {
     profile.as_ref().map_or_else(String::new, |name| format!(" {name:?}"))
+}
+
+/// Whether the files have a profile. Of files that cannot be read the credentials' provider says why.
+async fn has_profile(name: &str) -> bool {
+    let loaded = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await;
+    loaded.map_or(true, |profiles| profiles.get_profile(name).is_some())
 }
 
 /// A shared configuration for the clients of all services: region, credentials, endpoints, HTTP, retries. Cheap to clone.
@@ -51,14 +69,22 @@ impl Aws {
     pub async fn open_with(config: AwsConfig, http: SharedHttpClient) -> Result<Self, OpenError> {
         config.check()?;
         let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(http.clone())
             .retry_config(retries(&config))
             .timeout_config(timeouts(&config));
-        if let Some(region) = &config.region {
-            loader = loader.region(aws_types::region::Region::new(region.clone()));
+        let region = config.region.clone().map(aws_types::region::Region::new);
+        if let Some(region) = &region {
+            loader = loader.region(region.clone());
         }
         if let Some(profile) = &config.profile {
-            loader = loader.profile_name(profile);
+            if !has_profile(profile).await {
+                return Err(OpenError::NoProfile(profile.clone()));
+            }
+            // A profile that was asked for by name is the one, whatever keys the environment has.
+            let provider = ProviderConfig::without_region().with_http_client(http).with_region(region);
+            let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile);
+            loader =
+                loader.profile_name(profile).credentials_provider(credentials.configure(&provider).build());
         }
         let sdk = loader.load().await;
         if sdk.region().is_none() {

@@ -86,8 +86,9 @@ impl<'a> Checks<'a> {
     }
 }
 
-/// What to do about most differences.
-const APPLY: &str = "somebody changed it: apply again";
+/// What to do about most differences. CloudFormation leaves alone what its template does not change.
+const APPLY: &str =
+    "somebody changed it outside of the stack: set it back there, an unchanged template does not";
 
 impl Deployer {
     /// Reads back what the stack made, compares it with what it must be, and attacks an object in the anchor bucket. With

@@ -2,11 +2,12 @@
 
 use std::{error::Error, io, sync::Mutex};
 
-use aws_sdk_s3::{Client, primitives::ByteStream};
+use aws_sdk_s3::{Client, primitives::ByteStream, types::EncodingType};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pangolin_aws::{Aws, CallError, Pauses, Service};
 use pangolin_core::ids::Digest;
 use pangolin_ports::inbox::InboxError;
+use percent_encoding::percent_decode_str;
 
 /// The random number of a message, in metadata.
 const MESSAGE: &str = "pangolin-message";
@@ -242,8 +243,11 @@ impl Objects {
         let mut token = None;
         loop {
             let page = self.page(&prefix, start.take(), token.take()).await?;
+            let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
             for object in page.contents() {
-                let name = object.key().and_then(|key| key.strip_prefix(&prefix)).unwrap_or_default();
+                let key = object.key().unwrap_or_default();
+                let key = if is_encoded { decoded(key) } else { key.to_owned() };
+                let name = key.strip_prefix(&prefix).unwrap_or_default();
                 // The place itself, as consoles make it.
                 if name.is_empty() {
                     continue;
@@ -278,6 +282,8 @@ impl Objects {
                 .list_objects_v2()
                 .bucket(&self.bucket)
                 .prefix(prefix)
+                // Keys may have characters that XML has not, and nobody could read a listing with one of them.
+                .encoding_type(EncodingType::Url)
                 .set_start_after(start_after.clone())
                 .set_continuation_token(token.clone());
             match request.send().await.map_err(CallError::new) {
@@ -291,6 +297,11 @@ impl Objects {
     fn resume(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.resume_after.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A key of a listing that was asked to encode them. Blanks are plus signs, as in forms.
+fn decoded(key: &str) -> String {
+    percent_decode_str(&key.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 /// Whether the same request may do better: two conditional writes met, S3 is busy, or nobody knows what happened. The SDK

@@ -325,6 +325,21 @@ async fn an_object_that_s3_does_not_hand_out_stops_nobody() {
     }
 }
 
+/// Keys with characters that no XML document has.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_xml_cannot_show_stop_nobody() {
+    let (server, script) = (server().await, FaultScript::new());
+    let inbox = inbox(&server, &script, 1);
+    for key in ["a\u{1}b", "a\u{fffe}b", "a+b %2F\u{e4}&<"] {
+        server.plant("b", &format!("inbox/new/{key}"), b"{}");
+    }
+    inbox.send(message("good")).await.unwrap();
+    assert_eq!(names(&inbox).await, ["good"]);
+    let keys = server.keys("b");
+    let new: Vec<_> = keys.iter().filter(|key| key.starts_with("inbox/new/")).collect();
+    assert_eq!(new, ["inbox/new/good"], "{keys:?}");
+}
+
 /// Whoever plants objects that are no messages cannot keep a look from what else there is to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_takes_a_bounded_number_of_useless_objects_out_of_the_way() {

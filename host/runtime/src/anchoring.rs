@@ -95,3 +95,104 @@ impl Anchoring {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use pangolin_audit::{log::Seal, note::VerifierKey};
+    use pangolin_core::{entry::RunOutcome, ids::Digest};
+    use pangolin_ports::{
+        anchor::{AnchorError, AnchorEvidence, Published},
+        memory::MemoryRunStore,
+        run_store::{Append, Head},
+    };
+
+    use super::*;
+
+    /// Takes so many and then nothing, as S3 at the end of a look's time.
+    struct Tiring {
+        left: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Anchor for Tiring {
+        fn id(&self) -> &str {
+            "tiring"
+        }
+        async fn publish(&self, note: &str) -> Result<Published, AnchorError> {
+            let taken =
+                self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            match taken {
+                Ok(_) => Ok(Published { locator: note.to_owned(), created: true }),
+                Err(_) => {
+                    Err(AnchorError::Refused { anchor: "tiring".to_owned(), problem: "tired".to_owned() })
+                }
+            }
+        }
+        async fn sizes(&self, _: &str, _: u64, _: usize) -> Result<Vec<u64>, AnchorError> {
+            Ok(Vec::new())
+        }
+        async fn examine(&self, _: &str, _: u64, _: &[VerifierKey]) -> Result<AnchorEvidence, AnchorError> {
+            Err(AnchorError::BadNote("not asked".to_owned()))
+        }
+    }
+
+    /// A store with the seals of so many runs.
+    async fn sealed(runs: u64) -> Arc<MemoryRunStore> {
+        let store = Arc::new(MemoryRunStore::new());
+        let mut records = Vec::new();
+        let mut writes = Vec::new();
+        for number in 0..runs {
+            let run = RunId::new(format!("run-{number}")).unwrap();
+            let root = Digest::of(run.as_str().as_bytes());
+            let (outcome, at) = (RunOutcome::Done, 0);
+            let seal = LogEvent::Seal(Seal {
+                v: 1,
+                run: run.clone(),
+                outcome,
+                entries: 1,
+                root,
+                at,
+                admission: number,
+            });
+            let bytes = seal.encode().unwrap();
+            records.push((Digest::of(&bytes), bytes));
+            let record = SealRecord {
+                run_checkpoint: String::new(),
+                admit_index: 0,
+                seal_index: number,
+                log_checkpoint: format!("checkpoint {number}"),
+                at: 0,
+            };
+            writes.push(Write::Put { key: keys::seal(&run), value: serde_json::to_vec(&record).unwrap() });
+        }
+        let stream = keys::LOG.to_owned();
+        let head = Guard::HeadIs { stream: stream.clone(), head: Head { len: 0, hash: None } };
+        let appends = vec![Append { stream, records }];
+        let batch = Batch { id: "seals".to_owned(), guards: vec![head], writes, appends };
+        assert_eq!(store.commit(batch).await.unwrap(), Commit::Committed);
+        store
+    }
+
+    /// However short a look is, what it published stays published, and a backlog comes to its end.
+    #[tokio::test]
+    async fn a_backlog_that_no_single_call_publishes_is_published_by_many() {
+        let store = sealed(300).await;
+        let (mut calls, mut asked) = (0, 0);
+        loop {
+            let anchor = Arc::new(Tiring { left: AtomicUsize::new(PAGE + 1) });
+            let done = Anchoring::new(store.clone(), anchor.clone()).catch_up().await;
+            asked += PAGE + 1 - anchor.left.load(Ordering::SeqCst);
+            calls += 1;
+            assert!(calls <= 300 / PAGE + 1, "no progress");
+            if done.is_ok() {
+                break;
+            }
+        }
+        assert!(asked < 310, "{asked} were published for 300");
+        let anchor = Arc::new(Tiring { left: AtomicUsize::new(0) });
+        assert_eq!(Anchoring::new(store, anchor).catch_up().await.unwrap(), 0, "all are known");
+    }
+}

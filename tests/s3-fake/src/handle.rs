@@ -5,7 +5,7 @@ use std::ops::Bound;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, http::request::Parts};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -378,15 +378,29 @@ fn page_size(asking: &Asking) -> usize {
 }
 
 fn unsupported(asking: &Asking) -> Result<(), Refusal> {
-    let other = ["delimiter", "encoding-type", "fetch-owner"];
+    let other = ["delimiter", "fetch-owner"];
     match other.into_iter().find(|name| asking.param(name).is_some()) {
         Some(name) => refuse(501, "NotImplemented", format!("listing with {name}")),
         None => Ok(()),
     }
 }
 
+/// What stays as it is in keys of a listing with `encoding-type=url`.
+const PLAIN: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b'*').remove(b' ');
+
 fn list(state: &mut State, asking: &Asking) -> Result<Reply, Refusal> {
     unsupported(asking)?;
+    let is_encoded = match asking.param("encoding-type") {
+        None => false,
+        Some("url") => true,
+        Some(_) => return refuse(400, "InvalidArgument", "Invalid Encoding Method specified in Request"),
+    };
+    // Blanks become plus signs, as in forms.
+    let shown = |key: &str| match is_encoded {
+        true => utf8_percent_encode(key, PLAIN).to_string().replace(' ', "+"),
+        false => escape(key),
+    };
     let prefix = asking.param("prefix").unwrap_or_default();
     let after = asking.param("continuation-token").or(asking.param("start-after")).unwrap_or_default();
     let limit = page_size(asking);
@@ -405,7 +419,7 @@ fn list(state: &mut State, asking: &Asking) -> Result<Reply, Refusal> {
         let size = version.bytes.as_ref().map_or(0, Bytes::len);
         rows.push_str(&format!(
             "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>{}</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>",
-            escape(key),
+            shown(key),
             time::iso(version.modified_ms),
             escape(&version.etag)
         ));
@@ -415,14 +429,18 @@ fn list(state: &mut State, asking: &Asking) -> Result<Reply, Refusal> {
     let token = last.filter(|_| more).map_or_else(String::new, |key| {
         format!("<NextContinuationToken>{}</NextContinuationToken>", escape(&key))
     });
+    let encoding = if is_encoded { "<EncodingType>url</EncodingType>" } else { "" };
     Ok(xml(format!(
-        "<ListBucketResult><Name>{}</Name><IsTruncated>{more}</IsTruncated>{token}{rows}</ListBucketResult>",
+        "<ListBucketResult><Name>{}</Name><IsTruncated>{more}</IsTruncated>{encoding}{token}{rows}</ListBucketResult>",
         escape(&asking.bucket)
     )))
 }
 
 fn list_versions(state: &mut State, asking: &Asking) -> Result<Reply, Refusal> {
     unsupported(asking)?;
+    if asking.param("encoding-type").is_some() {
+        return refuse(501, "NotImplemented", "listing versions with encoding-type");
+    }
     let prefix = asking.param("prefix").unwrap_or_default();
     let after = (asking.param("key-marker").unwrap_or_default(), asking.param("version-id-marker"));
     let limit = page_size(asking);

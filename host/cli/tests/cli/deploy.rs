@@ -125,6 +125,8 @@ fn a_stack_from_nothing_to_nothing() {
     // What the command line says wins over the environment.
     let elsewhere = "http://127.0.0.1:9";
     run(&["deploy", "status", "--endpoint-url", elsewhere]).code(1);
+    // A profile that was named is not passed over for the keys in the environment.
+    run(&["deploy", "status", "--profile", "nosuch"]).code(2).says(&["there is no profile \"nosuch\""]);
     super::deploy::run(&place, elsewhere, &["deploy", "status", "--endpoint-url", &endpoint]).code(5);
 
     // Nobody is asked, so nothing happens; with --yes it does.

@@ -158,6 +158,10 @@ fn a_submission_without_a_daemon_is_queued() {
     let place = initialised();
     let output = place.run_with_stdin(&["orch", "submit", "-"], plan("from-stdin").as_bytes()).code(0);
     assert_eq!(output.stdout, "from-stdin\n");
+    place
+        .run(&["orch", "status", "from-stdin"])
+        .code(7)
+        .says(&["run from-stdin waits in the inbox", "hint: no daemon is serving: pangolin orch serve"]);
     output.says(&[
         "warning: /items/0/inputs/subagent",
         "no daemon is serving",

@@ -147,9 +147,11 @@ async fn the_verbs_of_runs_work_on_a_stack() {
         if status.code == Some(0) && status.json()["items"][0]["status"] == "running" {
             break;
         }
+        assert!([Some(0), Some(7)].contains(&status.code), "{}", status.stderr);
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.stack.lambda.tick_clock().await.unwrap();
     }
+    world.run(&["orch", "audit", "long"]).await.code(4).says(&["has not ended"]);
     world.run(&["orch", "cancel", "long"]).await.code(0);
     let watched = world.run(&["orch", "watch", "long", "--json", "--exit-code"]).await.code(1);
     let last: Value = serde_json::from_str(watched.stdout.lines().last().unwrap()).unwrap();

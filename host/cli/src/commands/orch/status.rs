@@ -1,11 +1,12 @@
 //! `pangolin orch runs` and `status`.
 
 use pangolin_core::ids::RunId;
+use pangolin_runtime::deployment::{Deployment, RuntimeError};
 use serde_json::json;
 
 use crate::{
     context::Context,
-    error::CliResult,
+    error::{CliError, CliResult},
     exit::Exit,
     format, table,
     watch::{
@@ -45,13 +46,30 @@ pub(super) async fn runs(context: &Context, active: bool) -> CliResult {
     Ok(Exit::Ok)
 }
 
+/// What is said of a run that nobody has looked at.
+fn queued(deployment: &Deployment, run: &RunId) -> CliError {
+    let error =
+        CliError::new(Exit::Unanswered, format!("run {run} waits in the inbox and is not admitted yet"));
+    error.hint(match deployment.is_served() {
+        true => "somebody serves, so look again; `pangolin deploy status` shows what keeps a stack",
+        false => "no daemon is serving: pangolin orch serve",
+    })
+}
+
 pub(super) async fn status(context: &Context, run: Option<RunId>, ascii: bool) -> CliResult {
     let printer = &context.printer;
     let deployment = context.deployment().await?;
     let style = Style::detect(printer, ascii);
     let width = if printer.is_terminal() { terminal_width() } else { usize::MAX };
     if let Some(run) = run {
-        let view = deployment.run_view(&run).await?;
+        let view = match deployment.run_view(&run).await {
+            Err(RuntimeError::NotFound { .. }) if deployment.is_queued(&run).await? => {
+                return Err(queued(&deployment, &run));
+            }
+            // Admitted between the two looks?
+            Err(RuntimeError::NotFound { .. }) => deployment.run_view(&run).await?,
+            view => view?,
+        };
         if printer.is_json() {
             printer.json(&view)?;
         } else {
