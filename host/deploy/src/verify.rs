@@ -87,8 +87,7 @@ impl<'a> Checks<'a> {
 }
 
 /// What to do about most differences. CloudFormation leaves alone what its template does not change.
-const APPLY: &str =
-    "somebody changed it outside of the stack: set it back there, an unchanged template does not";
+const APPLY: &str = "somebody changed it outside of the stack: set it back by hand, apply does not touch what its template leaves as it is";
 
 impl Deployer {
     /// Reads back what the stack made, compares it with what it must be, and attacks an object in the anchor bucket. With

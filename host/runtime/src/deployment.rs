@@ -198,6 +198,11 @@ impl From<LoadError> for RuntimeError {
     }
 }
 
+/// A plan that only names a queue or an executor that is not configured: what it refers to can be looked at all the same.
+fn legible(text: &[u8]) -> Option<Plan> {
+    parse_plan(text, &PlanContext::default()).ok().map(|parsed| parsed.plan)
+}
+
 fn not_found(run: &RunId) -> RuntimeError {
     RuntimeError::NotFound {
         what: format!("run {run}"),
@@ -336,7 +341,15 @@ impl Deployment {
     /// # Errors
     /// Every finding at once.
     pub async fn validate(&self, text: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
-        let (plan, validated) = self.check(text, queue)?;
+        let (plan, validated) = match self.check(text, queue) {
+            Ok(checked) => checked,
+            Err(mut findings) => {
+                if let Some(plan) = legible(text) {
+                    findings.extend(self.check_plugins(&plan).await);
+                }
+                return Err(findings);
+            }
+        };
         // A pattern that cannot be asked must not hide what else is wrong.
         let (plan, mut findings) = match self.ask_planner(text, plan.clone(), queue).await {
             Ok(preview) => (preview.plan, Vec::new()),
@@ -363,7 +376,15 @@ impl Deployment {
     /// # Errors
     /// Every finding at once.
     pub async fn validate_names(&self, text: &[u8], queue: Option<&str>) -> Result<Validated, Vec<Finding>> {
-        let (plan, validated) = self.check(text, queue)?;
+        let (plan, validated) = match self.check(text, queue) {
+            Ok(checked) => checked,
+            Err(mut findings) => {
+                if let Some(plan) = legible(text) {
+                    findings.extend(self.check_names(&plan).await);
+                }
+                return Err(findings);
+            }
+        };
         let mut findings = self.check_names(&plan).await;
         if findings.is_empty() {
             return Ok(validated);

@@ -153,6 +153,18 @@ fn plans_are_checked_with_pointers_and_hints() {
     place.run(&["orch", "validate", "good.json", "--queue", "nowhere"]).code(1).says(&["nowhere"]);
 }
 
+/// What is wrong with names in the configuration does not hide what is wrong with names in the registry.
+#[test]
+fn every_finding_about_a_plan_is_told_at_once() {
+    let place = initialised();
+    let plan = plan("many").replace("\"dispatch\"", "\"nowhere\"");
+    place.write("plan.json", &plan);
+    let answer = place.run(&["orch", "validate", "plan.json", "--json"]).code(1).json();
+    let places: Vec<&str> =
+        answer["findings"].as_array().unwrap().iter().map(|it| it["pointer"].as_str().unwrap()).collect();
+    assert_eq!(places, ["/items/0/executor", "/items/0/inputs/subagent"], "{answer}");
+}
+
 #[test]
 fn a_submission_without_a_daemon_is_queued() {
     let place = initialised();
