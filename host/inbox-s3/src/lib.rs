@@ -17,7 +17,7 @@
 //! reason and is removed; a name that is no id is escaped with `%XX`, which no id has. Keep versions of the bucket to look at
 //! removed objects. The same goes for one that S3 does not hand out for how it is stored, and for one that it refuses while it
 //! hands out others. When it refuses all, that may be for the rights of whoever asks, and they stay. At most 256 are taken out
-//! of the way by one look.
+//! of the way by one call of [`Inbox::waiting`].
 //!
 //! S3 has no wake-up for a process. [`Inbox::changed`] and [`Inbox::settled`] look again after growing pauses
 //! ([`Polling`]); [`S3Inbox::ring`] cuts a pause short, for whoever is told by an event of the bucket. Events may come twice,

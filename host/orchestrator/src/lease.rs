@@ -129,15 +129,11 @@ impl StoreLease {
     /// error: whoever asks decides whether it is worth another try.
     async fn put(&self, version: u64, expires_at: i64) -> Result<Option<u64>, RunStoreError> {
         let key = LEASE.to_owned();
-        let guard = match version {
-            0 => Guard::Absent(key.clone()),
-            version => Guard::VersionIs { key: key.clone(), version },
-        };
         let value = Value { nonce: self.nonce.clone(), expires_at, written_at: self.clock.now_ms() };
         let id = format!("lease/{}/{}/{expires_at}", self.nonce, version + 1);
         let batch = Batch {
             id: id.clone(),
-            guards: vec![guard],
+            guards: vec![Guard::seen(key.clone(), version)],
             writes: vec![Write::Put { key, value: serde_json::to_vec(&value).unwrap_or_default() }],
             appends: Vec::new(),
         };

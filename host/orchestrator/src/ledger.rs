@@ -204,14 +204,9 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let current = store.get(keys::FENCE).await?;
         let version = current.map_or(0, |cell| cell.version);
-        let guard = if version == 0 {
-            Guard::Absent(keys::FENCE.to_owned())
-        } else {
-            Guard::VersionIs { key: keys::FENCE.to_owned(), version }
-        };
         let batch = Batch {
             id: format!("fence/{}/{holder}", version + 1),
-            guards: vec![guard],
+            guards: vec![Guard::seen(keys::FENCE.to_owned(), version)],
             writes: vec![Write::Put { key: keys::FENCE.to_owned(), value: holder.as_bytes().to_vec() }],
             appends: Vec::new(),
         };

@@ -62,6 +62,17 @@ pub enum Guard {
     },
 }
 
+impl Guard {
+    /// The cell is as whoever read it saw it: at this version, or absent when that is 0, which no cell has.
+    #[must_use]
+    pub const fn seen(key: CellKey, version: u64) -> Self {
+        match version {
+            0 => Self::Absent(key),
+            version => Self::VersionIs { key, version },
+        }
+    }
+}
+
 /// A change of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

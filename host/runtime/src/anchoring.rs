@@ -65,10 +65,7 @@ impl Anchoring {
             }
             next = last + 1;
             let key = PUBLISHED.to_owned();
-            let guard = match version {
-                0 => Guard::Absent(key.clone()),
-                version => Guard::VersionIs { key: key.clone(), version },
-            };
+            let guard = Guard::seen(key.clone(), version);
             version += 1;
             let value = serde_json::to_vec(&Position { next }).unwrap_or_default();
             let batch = Batch {

@@ -264,10 +264,7 @@ impl Registry {
         let version = current.as_ref().map_or(0, |cell| cell.version);
         let batch = Batch {
             id: format!("{key}/{}/{digest}", version + 1),
-            guards: vec![match current {
-                Some(cell) => Guard::VersionIs { key: key.clone(), version: cell.version },
-                None => Guard::Absent(key.clone()),
-            }],
+            guards: vec![Guard::seen(key.clone(), version)],
             writes: vec![Write::Put {
                 key,
                 value: serde_json::to_vec(&pointer).map_err(|e| RegistryError::Encode(e.into()))?,

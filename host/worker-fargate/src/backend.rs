@@ -24,7 +24,7 @@ use pangolin_ports::worker_backend::{BackendError, Network, Started, WorkerBacke
 use crate::{
     archive::{self, Bounds},
     config::{ConfigError, FargateConfig},
-    definition::{Definitions, Wanted},
+    definition::{Definitions, Wanted, is_by_digest},
     error::io as io_failed,
     glance::{Glances, Seen},
     keys::Keys,
@@ -165,8 +165,7 @@ impl FargateBackend {
                 "tasks need an image; set one for the item, the executor or in the configuration",
             ));
         };
-        let digest = image.rsplit_once("@sha256:").map(|(_, hex)| hex);
-        if !digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        if !is_by_digest(image) {
             return Err(BackendError::Image {
                 image: image.clone(),
                 detail: "name it by digest (repository@sha256:…): a tag may move between what is sealed and what runs"

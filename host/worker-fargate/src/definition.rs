@@ -21,6 +21,14 @@ use crate::{
     size::TaskSize,
 };
 
+/// Whether an image is named by digest (`repository@sha256:` and 64 hex digits). A tag may move between what is sealed and what
+/// runs.
+#[must_use]
+pub fn is_by_digest(image: &str) -> bool {
+    let digest = image.rsplit_once("@sha256:").map(|(_, hex)| hex);
+    digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Name of the volume in task definitions.
 const VOLUME: &str = "task";
 

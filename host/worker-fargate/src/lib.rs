@@ -42,4 +42,5 @@ mod tasks;
 
 pub use backend::FargateBackend;
 pub use config::{Architecture, ConfigError, FargateConfig, Launch};
+pub use definition::is_by_digest;
 pub use size::TaskSize;

@@ -26,7 +26,7 @@ use pangolin_orchestrator::causes::causes;
 use pangolin_plugin_authority::{LOCK_FILE, OperatorPolicy, read_regular_text};
 use pangolin_plugin_host::{Allocation, Compiler, Processor};
 use pangolin_stack::Release;
-use pangolin_worker_fargate::TaskSize;
+use pangolin_worker_fargate::{TaskSize, is_by_digest};
 use tar::{Archive, Builder, EntryType, Header};
 use thiserror::Error;
 
@@ -86,7 +86,7 @@ fn executor_problems(config: &Config) -> Vec<String> {
     for (name, executor) in on_fargate {
         is_empty = false;
         let mut problem = |what: String| problems.push(format!("executors.{name}: {what}"));
-        if executor.image.as_ref().is_some_and(|image| !image.contains("@sha256:")) {
+        if executor.image.as_ref().is_some_and(|image| !is_by_digest(image)) {
             problem("image must be named by digest (repository@sha256:…)".to_owned());
         }
         if let Err(what) = TaskSize::of(&executor.limits(0)) {

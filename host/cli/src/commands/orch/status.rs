@@ -51,7 +51,7 @@ fn queued(deployment: &Deployment, run: &RunId) -> CliError {
     let error =
         CliError::new(Exit::Unanswered, format!("run {run} waits in the inbox and is not admitted yet"));
     error.hint(match deployment.is_served() {
-        true => "somebody serves, so look again; `pangolin deploy status` shows what keeps a stack",
+        true => "somebody serves, so look again; `pangolin deploy status` shows what a stack waits for",
         false => "no daemon is serving: pangolin orch serve",
     })
 }
