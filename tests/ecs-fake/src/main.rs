@@ -4,6 +4,7 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use pangolin_ecs_fake::{EcsFake, StandIn};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A small strict ECS control plane. Its tasks are local processes and no containers. Listens until it gets SIGTERM or SIGINT.
 #[derive(Debug, Parser)]
@@ -49,6 +50,9 @@ async fn main() -> std::io::Result<()> {
             args.listen
         )));
     }
+    // Before the first line: whoever has read it may end this program at once, and that must be a clean end.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let fake = EcsFake::listen(args.listen).await?;
     for cluster in &args.clusters {
         fake.create_cluster(cluster);
@@ -64,10 +68,9 @@ async fn main() -> std::io::Result<()> {
     }
     writeln!(std::io::stdout(), "{}", fake.endpoint())?;
     std::io::stdout().flush()?;
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
-        _ = term.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::{
 use pangolin_aws_e2e::{EmulatedStack, Options};
 use pangolin_runtime::config::Config;
 use pangolin_s3_fake::S3Fake;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What stands for a minute of the schedule.
 const MINUTE: Duration = Duration::from_secs(2);
@@ -28,9 +28,10 @@ async fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    let ended = match kind.to_str() {
-        Some("stack") => stack(project, file).await,
-        Some("s3") => s3(project, file).await,
+    let ended = match (kind.to_str(), Stop::listen()) {
+        (_, Err(error)) => Err(error.to_string()),
+        (Some("stack"), Ok(stop)) => stack(project, file, stop).await,
+        (Some("s3"), Ok(stop)) => s3(project, file, stop).await,
         _ => Err(format!("do not know {}; there are stack and s3", kind.display())),
     };
     match ended {
@@ -42,18 +43,21 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn stack(project: &Path, file: &Path) -> Result<(), String> {
+async fn stack(project: &Path, file: &Path, mut stop: Stop) -> Result<(), String> {
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let programs = exe.parent().ok_or("this program has no directory")?;
-    let Some(stack) = EmulatedStack::deploy(programs, project, Options::default()).await else {
+    let deployed = tokio::select! {
+        deployed = EmulatedStack::deploy(programs, project, Options::default()) => deployed,
+        () = stop.asked() => return Ok(()),
+    };
+    let Some(stack) = deployed else {
         return Err("an emulator is missing".to_owned());
     };
     announce(&stack.environment(), file)?;
-    let mut stop = std::pin::pin!(stopped());
     loop {
         tokio::select! {
             () = tokio::time::sleep(MINUTE) => {}
-            stopped = &mut stop => break stopped?,
+            () = stop.asked() => break,
         }
         stack
             .lambda
@@ -68,7 +72,7 @@ async fn stack(project: &Path, file: &Path) -> Result<(), String> {
     Err(format!("functions broke the rules of Lambda: {}", violations.join("; ")))
 }
 
-async fn s3(project: &Path, file: &Path) -> Result<(), String> {
+async fn s3(project: &Path, file: &Path, mut stop: Stop) -> Result<(), String> {
     let config = Config::find(project).map_err(|error| error.to_string())?;
     let s3 = S3Fake::start().await.map_err(|error| error.to_string())?;
     if let Some(bucket) = config.s3.and_then(|s3| s3.bucket) {
@@ -84,7 +88,8 @@ async fn s3(project: &Path, file: &Path) -> Result<(), String> {
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
     ];
     announce(&environment, file)?;
-    stopped().await
+    stop.asked().await;
+    Ok(())
 }
 
 fn announce(environment: &[(&str, String)], file: &Path) -> Result<(), String> {
@@ -97,10 +102,23 @@ fn announce(environment: &[(&str, String)], file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-async fn stopped() -> Result<(), String> {
-    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminated.recv() => Ok(()),
-        ended = tokio::signal::ctrl_c() => ended.map_err(|error| error.to_string()),
+/// SIGTERM and Ctrl-C, listened for from the start: whoever has read the announcement may end this program at once, and the
+/// emulators must end with it.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
