@@ -4,6 +4,8 @@ mod page;
 
 use std::{collections::BTreeMap, fmt};
 
+use pangolin_ports::worker_backend::Limits;
+use pangolin_worker_fargate::TaskSize;
 use serde::{Deserialize, Serialize};
 
 use crate::Architecture;
@@ -105,7 +107,7 @@ pub struct Load {
     pub runs: u64,
     /// Minutes that the worker of one item runs, with fetching the image. Fargate bills at least one.
     pub minutes: f64,
-    /// Processors of a worker.
+    /// Processors of a worker. What is paid is the size that Fargate has for it and the memory.
     pub vcpu: f64,
     /// Memory of a worker, GB.
     pub memory_gb: f64,
@@ -149,7 +151,7 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cost {
-    /// What was asked about.
+    /// What was asked about, with the size that Fargate has for such workers.
     pub load: Load,
     /// For the items.
     pub work: Vec<Line>,
@@ -215,6 +217,7 @@ pub fn cost_with(load: Load, counts: &Counts, prices: &Prices) -> Result<Cost, C
     if !findings.is_empty() {
         return Err(CostError::Load(findings));
     }
+    let load = paid(load)?;
     let items = load.items as f64;
     let mut work = Bill::new(load.architecture, prices);
     for count in &counts.per_item {
@@ -237,6 +240,18 @@ pub fn cost_with(load: Load, counts: &Counts, prices: &Prices) -> Result<Cost, C
         idle.add(&count.price, count.count, count.basis)?;
     }
     Ok(Cost { load, work: work.lines, idle: idle.lines })
+}
+
+/// The load with the size that the backend starts such workers with: that is what Fargate bills.
+fn paid(load: Load) -> Result<Load, CostError> {
+    let limits = Limits {
+        cpu_milli: (load.vcpu * 1_000.0).ceil() as u32,
+        memory_bytes: (load.memory_gb * f64::from(1 << 30)).ceil() as u64,
+        ..Limits::default()
+    };
+    let size = TaskSize::of(&limits).map_err(|problem| CostError::Load(vec![problem]))?;
+    let (vcpu, memory_gb) = (f64::from(size.cpu) / 1_024.0, f64::from(size.memory_mib) / 1_024.0);
+    Ok(Load { vcpu, memory_gb, ..load })
 }
 
 impl Cost {
@@ -366,6 +381,20 @@ mod tests {
         close(small.work_dollars() * 10.0, large.work_dollars());
         let x86 = cost(Load { architecture: Architecture::X86_64, ..Load::default() }).unwrap();
         assert!(x86.work_dollars() > small.work_dollars());
+    }
+
+    #[test]
+    fn the_size_that_fargate_has_is_paid() {
+        let size = |vcpu, memory_gb| {
+            let load = cost(Load { vcpu, memory_gb, ..Load::default() }).unwrap().load;
+            (load.vcpu, load.memory_gb)
+        };
+        assert_eq!(size(3.0, 5.0), (4.0, 8.0));
+        assert_eq!(size(0.1, 0.1), (0.25, 0.5));
+        assert_eq!(size(1.0, 2.5), (1.0, 3.0));
+        assert_eq!(size(16.0, 120.0), (16.0, 120.0));
+        let paid = |vcpu| cost(Load { vcpu, memory_gb: 8.0, ..Load::default() }).unwrap().work_dollars();
+        close(paid(3.0), paid(4.0));
     }
 
     #[test]

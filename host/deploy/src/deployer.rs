@@ -175,6 +175,12 @@ impl Deployer {
         self.aws.region()
     }
 
+    /// Where CloudFormation is asked, when that is not AWS but an emulator or a proxy.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<String> {
+        self.aws.endpoint(Service::CloudFormation)
+    }
+
     /// Removes the change set of a plan that is not wanted.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 
-use pangolin_aws::{Aws, AwsConfig, Service};
+use pangolin_aws::{Aws, AwsConfig};
 use pangolin_deploy::{Architecture, DeployError, Deployer, Packages, Progress, template};
 use pangolin_runtime::{
     aws::{processor, release},
@@ -64,13 +64,14 @@ async fn deployer(context: &Context, place: &Place) -> CliResult<(Deployer, Stri
     let stack = settings::stack(place, project(context)?.as_ref())?;
     let aws = open(place).await?;
     let deployer = Deployer::new(&aws, &stack)?;
-    Ok((deployer, whereabouts(&stack, &aws)))
+    let place = whereabouts(&deployer);
+    Ok((deployer, place))
 }
 
 /// The stack and where it is. An emulator is never to be taken for AWS, nor the other way round.
-fn whereabouts(stack: &str, aws: &Aws) -> String {
-    let region = aws.region();
-    match aws.endpoint(Service::CloudFormation) {
+fn whereabouts(deployer: &Deployer) -> String {
+    let (stack, region) = (deployer.stack(), deployer.region());
+    match deployer.endpoint() {
         Some(url) => format!("stack {stack} in {region} at {}", one_line(&url)),
         None => format!("stack {stack} in {region}"),
     }

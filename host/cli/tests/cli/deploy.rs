@@ -118,6 +118,7 @@ fn a_stack_from_nothing_to_nothing() {
     }
     let plan = run(&["deploy", "plan", "--packages", "code", "--json"]).code(0).json();
     assert_eq!((&plan["creates"], &plan["stack"]), (&Value::Bool(true), &Value::from("demo")));
+    assert_eq!(plan["endpoint"], *endpoint);
     assert_eq!(plan["project"], *project, "packed twice, it is the same");
     assert_eq!(plan["release"]["version"], release(processor(HERE)).version);
     run(&["deploy", "status"]).code(5);
@@ -299,6 +300,9 @@ fn a_bill_is_a_table_or_json() {
         bill["work"].as_array().unwrap().iter().map(|line| line["dollars"].as_f64().unwrap()).sum();
     assert!((sum - bill["workDollars"].as_f64().unwrap()).abs() < 1e-9, "{bill}");
     assert!(bill["prices"]["date"].is_string());
+    let odd = place.run(&["deploy", "cost", "--vcpu", "3", "--memory-gb", "5", "--json"]).code(0);
+    let odd = odd.says(&["no size of 3 vCPU and 5 GB", "4 vCPU and 8 GB"]).json();
+    assert_eq!((&odd["load"]["vcpu"], &odd["load"]["memoryGb"]), (&4.0.into(), &8.0.into()));
     let idle = place.run(&["deploy", "cost", "--items", "0", "--json"]).code(0).json();
     assert_eq!(idle["workDollars"], 0.0);
 }

@@ -90,8 +90,13 @@ pub(super) async fn apply(context: &Context, args: &Apply) -> CliResult {
             "  anchor         s3://{}, locked for {} days",
             deployment.anchor.bucket, deployment.anchor.retention_days
         ))?;
+        let compared = args
+            .wanted
+            .packages
+            .as_ref()
+            .map_or_else(String::new, |dir| format!(" --packages {}", dir.display()));
         printer.hint(format_args!(
-            "`pangolin deploy verify --stack {0}`, then `pangolin orch submit plan.json --remote {0}`",
+            "`pangolin deploy verify --stack {0}{compared}`, then `pangolin orch submit plan.json --remote {0}`",
             settings.stack
         ));
     }
@@ -104,7 +109,7 @@ async fn prepare(wanted: &Wanted, project: Option<&Config>) -> CliResult<Prepare
     let packages = packages(wanted.packages.as_deref(), settings.architecture)?;
     let aws = open(&wanted.place).await?;
     let deployer = Deployer::new(&aws, &settings.stack)?;
-    let place = whereabouts(&settings.stack, &aws);
+    let place = whereabouts(&deployer);
     Ok(Prepared { deployer, settings, packages, place })
 }
 
@@ -140,6 +145,7 @@ fn document(prepared: &Prepared, changes: &Changes) -> Value {
     json!({
         "stack": prepared.settings.stack,
         "region": prepared.deployer.region(),
+        "endpoint": prepared.deployer.endpoint(),
         "release": release(processor(prepared.settings.architecture)),
         "project": changes.project,
         "creates": changes.creates,

@@ -17,6 +17,14 @@ pub(super) fn run(context: &Context, args: &Cost) -> CliResult {
     };
     let bill = cost(load)?;
     let prices = prices()?;
+    let (vcpu, memory_gb) = (bill.load.vcpu, bill.load.memory_gb);
+    if (vcpu, memory_gb) != (args.vcpu, args.memory_gb) {
+        printer.note(format_args!(
+            "Fargate has no size of {} vCPU and {} GB; such workers get, and this is the price of, {vcpu} vCPU and \
+             {memory_gb} GB",
+            args.vcpu, args.memory_gb
+        ));
+    }
     if printer.is_json() {
         let mut shown = serde_json::to_value(&bill)?;
         shown["workDollars"] = bill.work_dollars().into();

@@ -35,7 +35,9 @@ pub(super) async fn run(context: &Context, args: &Destroy) -> CliResult {
         }
     })?;
     if printer.is_json() {
-        printer.json(&json!({ "stack": now.stack, "region": deployer.region(), "kept": destroyed.kept }))?;
+        printer.json(&json!({
+            "stack": now.stack, "region": deployer.region(), "endpoint": deployer.endpoint(), "kept": destroyed.kept,
+        }))?;
     } else {
         printer.line(format_args!("removed {place}; what stays:"))?;
         for line in &destroyed.kept {

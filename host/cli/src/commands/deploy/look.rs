@@ -23,6 +23,7 @@ pub(super) async fn status(context: &Context, place: &Place) -> CliResult {
     if printer.is_json() {
         let mut shown = serde_json::to_value(&status)?;
         shown["region"] = deployer.region().into();
+        shown["endpoint"] = deployer.endpoint().into();
         shown["pulse"] = serde_json::to_value(&pulse)?;
         printer.json(&shown)?;
         return Ok(Exit::Ok);
@@ -118,8 +119,8 @@ pub(super) async fn verify(context: &Context, args: &Verify) -> CliResult {
     let holds = verified.holds();
     if printer.is_json() {
         printer.json(&json!({
-            "stack": deployer.stack(), "region": deployer.region(), "holds": holds, "codeCompared": code.is_some(),
-            "checks": verified.checks,
+            "stack": deployer.stack(), "region": deployer.region(), "endpoint": deployer.endpoint(), "holds": holds,
+            "codeCompared": code.is_some(), "checks": verified.checks,
         }))?;
     } else {
         printer.line(paint(Role::Bold, &place, printer.colour()))?;
