@@ -278,8 +278,8 @@ async fn a_flood_of_log_lines_is_cut_and_harms_nobody() {
 async fn single_instructions_on_the_largest_memory_do_not_stall() {
     let short = Limits { wall: Duration::from_millis(300), ..limits() };
     match step("bulk", short).await.failure {
-        // Each is bounded by the memory there is, so the deadline is met within a second.
-        Failure::Deadline { ran_ms, limit_ms: 300 } => assert!(ran_ms < 3_000, "{ran_ms}"),
+        // Each is bounded by the memory there is, so the deadline is met and not waited past: without a bound this takes hours.
+        Failure::Deadline { ran_ms, limit_ms: 300 } => assert!(ran_ms < 30_000, "{ran_ms}"),
         other => panic!("{other:?}"),
     }
     // Their cost in fuel grows with their length.
@@ -563,9 +563,11 @@ async fn adapters_that_fail_while_reading_leave_no_numbers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn adapters_that_plan_nonsense() {
     let yard = Yard::open();
-    let limits = Limits { wall: Duration::from_millis(500), ..Limits::effect() };
-    let adapter =
-        yard.host.load_adapter_with(&support::guest("pangolin-test-hostile-adapter"), limits).unwrap();
+    let load = |limits| {
+        yard.host.load_adapter_with(&support::guest("pangolin-test-hostile-adapter"), limits).unwrap()
+    };
+    let adapter = load(Limits::effect());
+    let hasty = load(Limits { wall: Duration::from_millis(500), ..Limits::effect() });
     for (what, code) in [
         ("spin", "deadline"),
         ("no-program", "contract-mismatch"),
@@ -576,7 +578,8 @@ async fn adapters_that_plan_nonsense() {
     ] {
         let mut task = support::task("hostile", &[]);
         task.prompt = what.into();
-        let error = adapter.prepare(&task).await.expect_err(what);
+        let judge = if code == "deadline" { &hasty } else { &adapter };
+        let error = judge.prepare(&task).await.expect_err(what);
         assert_eq!(error.code(), code, "{what}: {error}");
         assert!(error.call.is_some(), "{what}");
     }

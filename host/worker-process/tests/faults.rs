@@ -23,7 +23,7 @@ const CHILD: &str = "PANGOLIN_TEST_CRASH_BASE";
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(30), "gave up waiting until {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "gave up waiting until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

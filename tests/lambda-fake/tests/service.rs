@@ -32,11 +32,11 @@ fn text(outcome: &Outcome) -> &str {
     }
 }
 
-/// Waits until something is so, for ten seconds.
+/// Waits until something is so, for a minute.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::yield_now();
     }
 }
@@ -156,7 +156,7 @@ async fn what_callers_must_not_do_is_refused() {
 
 #[tokio::test]
 async fn errors_and_ends_are_told_apart() {
-    let service = service(|function| function.timeout = Duration::from_secs(1));
+    let service = service(|function| function.timeout = Duration::from_secs(3));
     let failed = |error_type: &str, message: &str| Outcome::Failed {
         error_type: error_type.to_owned(),
         message: message.to_owned(),
@@ -169,7 +169,7 @@ async fn errors_and_ends_are_told_apart() {
 
     let hang = service.invoke("probe", r#"{"do":"hang"}"#).await.expect("invoked");
     assert_eq!(hang.outcome, Outcome::TimedOut);
-    assert!(hang.duration >= Duration::from_secs(1), "{hang:?}");
+    assert!(hang.duration >= Duration::from_secs(3), "{hang:?}");
     assert!(hang.init.is_some() && hang.peak_rss > 0, "{hang:?}");
     let logs = service.logs("probe");
     let child =
@@ -221,8 +221,8 @@ async fn processor_and_memory_are_measured_per_invocation() {
     assert!(small.peak_rss < 32 * mib, "{small:?}");
     assert!(large.peak_rss > 64 * mib && large.peak_rss < 128 * mib, "{large:?}");
     assert!(again.peak_rss < 32 * mib, "the peak of the one before is not its own: {again:?}");
-    assert!(large.cpu > Duration::from_millis(40) && large.cpu <= large.duration, "{large:?}");
-    assert!(again.cpu < Duration::from_millis(40), "{again:?}");
+    assert!(large.cpu >= Duration::from_millis(190) && large.cpu <= large.duration, "{large:?}");
+    assert!(again.cpu < Duration::from_millis(100), "{again:?}");
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn deaths_come_in_order_and_a_repetition_succeeds() {
     service.kill_next("probe", Kill::AfterMillis(20)).expect("known");
     let killed = service.invoke("probe", r#"{"do":"hang"}"#).await.expect("invoked");
     assert_eq!(killed.outcome, Outcome::Killed);
-    assert!(killed.duration < Duration::from_secs(5), "{killed:?}");
+    assert!(killed.duration < Duration::from_secs(30), "{killed:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Endings: finished, needs input, failures, stop, time limit, broken start.
 
-use std::{fs, os::unix::process::ExitStatusExt, process::Command, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -255,12 +255,4 @@ fn a_broken_start_says_why() {
     assert!(
         matches!(&stage.run().result.ending, Ending::Failed { message, .. } if message.contains("launch plan"))
     );
-}
-
-#[test]
-fn starting_is_quick() {
-    let ran = Stage::new("true").run();
-    let took = Duration::from_millis((ran.result.finished_at - ran.result.started_at).try_into().unwrap());
-    // Generous for a loaded machine; about 10 ms on an idle one.
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }

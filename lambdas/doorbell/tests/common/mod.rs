@@ -150,7 +150,7 @@ impl Stack {
         let address = mute.local_addr().expect("its address");
         self.deploy(|function| {
             function.env.insert("AWS_ENDPOINT_URL".to_owned(), format!("http://{address}"));
-            function.timeout = Duration::from_millis(1_500);
+            function.timeout = Duration::from_secs(3);
         });
         let late = self.service.invoke(self.name, event.to_owned()).await.expect("invoked");
         assert!(
