@@ -33,8 +33,7 @@ fn worker() -> PathBuf {
         return path.into();
     }
     const TARGET: &str = "x86_64-unknown-linux-musl";
-    let own = std::env::current_exe().unwrap();
-    let target = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let arguments = ["build", "-q", "-p", "pangolin-worker", "--target", TARGET];
     let built = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).status();
     assert!(built.unwrap().success(), "building the worker for {TARGET} failed");

@@ -89,8 +89,7 @@ pub(crate) fn worker() -> PathBuf {
     const TARGET: &str = "x86_64-unknown-linux-musl";
     const NAME: &str = "pangolin-conformance-worker";
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = std::env::current_exe().expect("own path");
-    let target = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).expect("the target directory");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
     let built = target.join(TARGET).join("debug").join(NAME);
     let source = package.join("../worker-process/src/bin").join(format!("{NAME}.rs"));
     let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();

@@ -42,8 +42,7 @@ fn find_worker() -> PathBuf {
     if let Some(path) = std::env::var_os("PANGOLIN_WORKER") {
         return path.into();
     }
-    let own = std::env::current_exe().unwrap();
-    let target = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let built = target.join("debug/pangolin-worker");
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let newest = ["../worker/src", "../envelope/src"]
