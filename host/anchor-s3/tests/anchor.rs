@@ -123,7 +123,7 @@ async fn what_it_shows_travels_in_a_bundle_of_version_3() {
     assert_eq!(bundle.objects, Bundle::parse(&kept).unwrap().objects);
     let shown = bundle.anchor.unwrap();
     assert_eq!((&*shown.anchor_id, &*shown.guarantee), ("s3:b", Guarantee::ExternalImmutable.as_str()));
-    let report = verify_bundle(&bytes, &Trust { keys: vec![key.clone()] });
+    let report = verify_bundle(&bytes, &Trust { keys: vec![key.clone()], ..Trust::default() });
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
     // What a bundle says about itself is no fresh look.
     assert_eq!(report.claim, Some(Claim::TamperDetecting));

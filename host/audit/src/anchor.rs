@@ -105,6 +105,15 @@ pub struct AnchorEvidence {
 }
 
 impl AnchorEvidence {
+    /// Where the anchor keeps its logs, as `s3://bucket` or `s3://bucket/prefix`: the part of the locator before
+    /// `log/<origin>/checkpoint/<size>`. `None` when the locator has another form.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        let (logs, _) = self.locator.rsplit_once("/checkpoint/")?;
+        let (logs, _) = logs.rsplit_once('/')?;
+        Some(logs.strip_suffix("log")?.trim_end_matches('/'))
+    }
+
     /// The claim that a bundle may make whose log proofs lead to this checkpoint, provided that everything else in it is
     /// intact: `tamper-evident` only when an external and immutable anchor holds it.
     #[must_use]

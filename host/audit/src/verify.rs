@@ -28,6 +28,9 @@ pub struct Trust {
     /// Keys of deployments that are trusted. Without any, the key inside the bundle is used and the report says that
     /// it is not pinned.
     pub keys: Vec<VerifierKey>,
+    /// Where the anchor of the deployment is known to be, as [`AnchorEvidence::place`] gives it. A bundle that is anchored
+    /// elsewhere, or only by its own deployment, fails then. Without it the bundle decides where to look.
+    pub anchor: Option<String>,
 }
 
 impl Trust {
@@ -37,7 +40,7 @@ impl Trust {
     /// [`NoteError`] names the bad key.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Ok(Self { keys: lines.map(str::parse).collect::<Result<_, _>>()? })
+        Ok(Self { keys: lines.map(str::parse).collect::<Result<_, _>>()?, anchor: None })
     }
 }
 
@@ -73,7 +76,7 @@ fn verify_with(bytes: &[u8], trust: &Trust, seen: Option<&AnchorEvidence>) -> Re
         suspect.report(&bundle, &walk, run_tree.as_ref(), &mut findings);
     }
     let sealed = seals::log(&bundle, submitted, &walk, key.as_ref(), &mut findings);
-    let anchored = seals::anchor(&bundle, sealed.as_ref(), key.as_ref(), seen, &mut findings);
+    let anchored = seals::anchor(&bundle, sealed.as_ref(), key.as_ref(), (trust, seen), &mut findings);
     objects.check_references(&bundle, &walk, &mut findings);
     findings.set(
         CheckName::Time,

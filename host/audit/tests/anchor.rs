@@ -16,7 +16,7 @@ use pangolin_core::{entry::RunOutcome, ids::Digest};
 use serde_json::Value;
 
 fn pinned() -> Trust {
-    Trust { keys: vec![key().verifier_key()] }
+    Trust { keys: vec![key().verifier_key()], ..Trust::default() }
 }
 
 /// What an S3 bucket with Object Lock shows of this note.
@@ -154,6 +154,44 @@ fn what_an_anchor_took_long_after_the_seal_is_not_tamper_evident() {
         assert_eq!(report.checks.anchor.ok, Status::NotApplicable);
         assert!(report.checks.anchor.detail.contains(word), "{}", report.checks.anchor.detail);
     }
+}
+
+/// Whoever holds the key may keep a second history in another bucket, or elsewhere in the same one.
+#[test]
+fn a_verifier_who_knows_the_anchor_believes_no_other() {
+    let (bytes, note) = anchored(&small_run(), held);
+    let at = |place: &str| Trust { anchor: Some(place.to_owned()), ..pinned() };
+    let here = at("s3://anchor");
+    let report = verify_bundle(&bytes, &here);
+    assert_eq!((report.verdict, report.claim), (Verdict::Intact, Some(Claim::TamperDetecting)));
+    assert_eq!(verify_bundle_live(&bytes, &here, &held(&note)).claim, Some(Claim::TamperEvident));
+    for place in
+        ["s3://other", "s3://anchor/team-a", "s3://anch", "s3://anchor/log", "http://127.0.0.1:1/anchor", ""]
+    {
+        assert_failed(&verify_bundle(&bytes, &at(place)), "s3://anchor/log/00/checkpoint/01");
+        assert_failed(&verify_bundle_live(&bytes, &at(place), &held(&note)), "known to be");
+    }
+    // By another name than the exporter's: what was seen now counts.
+    let proxied = |locator: &str| AnchorEvidence { locator: locator.to_owned(), ..held(&note) };
+    let (through, _) = anchored(&small_run(), |note| AnchorEvidence {
+        locator: "https://proxy.example/anchor/log/00/checkpoint/01".to_owned(),
+        ..held(note)
+    });
+    assert_eq!(verify_bundle_live(&through, &here, &held(&note)).claim, Some(Claim::TamperEvident));
+    assert_failed(&verify_bundle(&through, &here), "proxy.example");
+    for locator in
+        ["", "s3://anchor", "s3://anchor/log/00", "s3://anchor/catalogue/00/checkpoint/01/checkpoint/02"]
+    {
+        assert_failed(&verify_bundle_live(&bytes, &here, &proxied(locator)), "known to be");
+    }
+    let below = proxied("s3://anchor/log/team-a/log/00/checkpoint/01");
+    assert_eq!(below.place(), Some("s3://anchor/log/team-a"));
+    // Sealed by its deployment alone is not anchored there.
+    let local = small_run().bundle(Some(RunOutcome::Done));
+    assert_failed(&verify_bundle(&local, &here), "it is local, not at s3://anchor");
+    // Nothing is sealed, so there is nothing to be anchored: incomplete, as without the option.
+    let open = small_run().bundle(None);
+    assert_eq!(verify_bundle(&open, &here).verdict, Verdict::Incomplete);
 }
 
 #[test]

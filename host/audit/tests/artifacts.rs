@@ -68,7 +68,7 @@ fn bundle(run: &Run, include: impl Fn(&Digest) -> bool) -> Vec<u8> {
 }
 
 fn verify(bytes: &[u8]) -> Report {
-    verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()] })
+    verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()], ..Trust::default() })
 }
 
 #[test]

@@ -21,7 +21,7 @@ use pangolin_core::{
 use serde_json::Value;
 
 fn pinned() -> Trust {
-    Trust { keys: vec![key().verifier_key()] }
+    Trust { keys: vec![key().verifier_key()], ..Trust::default() }
 }
 
 fn verify(bytes: &[u8]) -> Report {
@@ -431,7 +431,7 @@ fn keys_are_pinned_or_the_report_says_that_they_are_not() {
     assert!(render_text(&report, false, false).contains("NOT pinned"));
 
     let stranger = SigningKey::from_seed(LOG, &[8; 32]).expect("key name");
-    let trust = Trust { keys: vec![stranger.verifier_key()] };
+    let trust = Trust { keys: vec![stranger.verifier_key()], ..Trust::default() };
     let report = verify_bundle(&bytes, &trust);
     assert_eq!(report.verdict, Verdict::Failed);
     assert_eq!(report.failure.expect("a failure").place, "key");
@@ -444,7 +444,7 @@ fn keys_are_pinned_or_the_report_says_that_they_are_not() {
     // A trusted key of another deployment cannot speak for this one.
     let other = SigningKey::from_seed("pangolin.local/other", &[9; 32]).expect("key name");
     let bytes = small_run().bundle_with(Some(RunOutcome::Done), &other, |_| true);
-    let report = verify_bundle(&bytes, &Trust { keys: vec![other.verifier_key()] });
+    let report = verify_bundle(&bytes, &Trust { keys: vec![other.verifier_key()], ..Trust::default() });
     assert_eq!(report.failure.expect("a failure").place, "key");
 }
 

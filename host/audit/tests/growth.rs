@@ -79,7 +79,7 @@ fn whole() -> Run {
 }
 
 fn verify(bytes: &[u8]) -> Report {
-    verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()] })
+    verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()], ..Trust::default() })
 }
 
 fn sealed(run: &Run) -> Vec<u8> {

@@ -59,7 +59,7 @@ fn end(run: &mut Run, names: &[&str]) {
 }
 
 fn verify(run: &Run) -> Report {
-    verify_bundle(&run.bundle(None), &Trust { keys: vec![key().verifier_key()] })
+    verify_bundle(&run.bundle(None), &Trust { keys: vec![key().verifier_key()], ..Trust::default() })
 }
 
 #[track_caller]
@@ -178,6 +178,6 @@ fn a_sealed_run_with_parts_is_intact() {
     let counts = [(FinalStatus::Done, 1)].into();
     run.entry("engine", EntryBody::RunCompleted { outcome: RunOutcome::Done, counts });
     let bytes = run.bundle(Some(RunOutcome::Done));
-    let report = verify_bundle(&bytes, &Trust { keys: vec![key().verifier_key()] });
+    let report = verify_bundle(&bytes, &Trust { keys: vec![key().verifier_key()], ..Trust::default() });
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
 }

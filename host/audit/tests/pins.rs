@@ -114,7 +114,10 @@ fn pinned(change: impl FnOnce(&mut Documents)) -> Run {
 }
 
 fn verify(run: &Run) -> Report {
-    verify_bundle(&run.bundle(Some(RunOutcome::Done)), &Trust { keys: vec![key().verifier_key()] })
+    verify_bundle(
+        &run.bundle(Some(RunOutcome::Done)),
+        &Trust { keys: vec![key().verifier_key()], ..Trust::default() },
+    )
 }
 
 #[track_caller]
@@ -217,7 +220,7 @@ fn what_cannot_be_read_is_not_judged() {
     let run = pinned(|_| ());
     let missing = Digest::of(documents()[2].to_string().as_bytes());
     let without = run.bundle_with(Some(RunOutcome::Done), &key(), |digest| *digest != missing);
-    let report = verify_bundle(&without, &Trust { keys: vec![key().verifier_key()] });
+    let report = verify_bundle(&without, &Trust { keys: vec![key().verifier_key()], ..Trust::default() });
     assert_eq!(report.verdict, Verdict::Incomplete, "{}", report.to_json());
     assert_eq!(report.checks.growth.ok, Status::NotApplicable);
 

@@ -156,7 +156,7 @@ pub(crate) struct NewSender {
   pangolin verify bundle.json --key deployment.vkey --full
   pangolin orch audit fanout-1 | pangolin verify -
   pangolin verify --replay bundle.json
-  pangolin verify --live bundle.json --key deployment.vkey
+  pangolin verify --live bundle.json --key deployment.vkey --anchor s3://demo-anchor
 
 Exit codes: 0 intact, 1 not intact, 3 cannot be verified here, 4 incomplete, 6 intact but a pattern decides otherwise.")]
 pub(crate) struct Verify {
@@ -171,6 +171,9 @@ pub(crate) struct Verify {
     /// Also look now at the anchor that the bundle names, with your own AWS credentials: only that makes a record tamper-evident
     #[arg(long)]
     pub(crate) live: bool,
+    /// Where the anchor must be, known from elsewhere: s3://<bucket>[/<prefix>]; a bundle that is anchored anywhere else fails
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) anchor: Option<String>,
     /// Also execute every recorded decision of a pattern again, with the component from the bundle
     #[arg(long)]
     pub(crate) replay: bool,

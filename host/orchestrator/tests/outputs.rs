@@ -71,7 +71,7 @@ async fn verified(world: &World) -> (Vec<u8>, Verified) {
         export_bundle(&*world.store, &*world.blobs, Author::Deployment(&world.key), None, &world.run)
             .await
             .unwrap();
-    let report = verify_bundle(&bundle, &Trust { keys: vec![world.key.verifier_key()] });
+    let report = verify_bundle(&bundle, &Trust { keys: vec![world.key.verifier_key()], ..Trust::default() });
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
     (bundle, report)
 }

@@ -72,7 +72,7 @@ async fn main() -> Result<(), Failure> {
     let grown = grow(&component, bytes, &items, outputs, BATCH).await?;
     let build_ms = millis(started);
 
-    let trust = Trust { keys: vec![key().verifier_key()] };
+    let trust = Trust { keys: vec![key().verifier_key()], ..Trust::default() };
     let started = Instant::now();
     let report = verify_bundle(&grown.bundle, &trust);
     let verify_ms = millis(started);

@@ -121,7 +121,7 @@ async fn check(world: &World) {
         export_bundle(&*world.store, &*world.blobs, Author::Deployment(&world.key), None, &world.run)
             .await
             .unwrap();
-    let trust = Trust { keys: vec![world.key.verifier_key()] };
+    let trust = Trust { keys: vec![world.key.verifier_key()], ..Trust::default() };
     let report = verify_bundle(&bundle, &trust);
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
     let replayed = replay(&bundle, &host(), &Given::default(), |_| ()).await.unwrap();

@@ -30,7 +30,7 @@ async fn check(pattern: &str, items: &[Value], batch: usize) -> Grown {
         _ => vec!["result".to_owned()],
     };
     let grown = grow(&component, bytes, items, outputs, batch).await.expect("a run");
-    let trust = Trust { keys: vec![key().verifier_key()] };
+    let trust = Trust { keys: vec![key().verifier_key()], ..Trust::default() };
     let report = verify_bundle(&grown.bundle, &trust);
     assert_eq!(report.verdict, Verdict::Intact, "{}", report.to_json());
     let replayed = replay(&grown.bundle, &host(), &Given::default(), |_| ()).await.expect("a bundle");

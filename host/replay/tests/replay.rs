@@ -104,7 +104,7 @@ async fn replayed(bytes: &[u8]) -> ReplayReport {
 
 /// What the ordinary verification says: no signature and no digest is wrong with what the tests below forge.
 fn verified(bytes: &[u8]) -> (Verdict, Option<String>) {
-    let report = verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()] });
+    let report = verify_bundle(bytes, &Trust { keys: vec![key().verifier_key()], ..Trust::default() });
     (report.verdict, report.failure.map(|failure| failure.check))
 }
 

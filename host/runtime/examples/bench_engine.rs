@@ -177,7 +177,7 @@ async fn engine(dir: &Path, case: Case, synchronous: Synchronous) -> (f64, u64, 
             blobs.put(&bytes).await.unwrap();
         }
         let bundle = export_bundle(&*store, &*blobs, Author::Deployment(&key), None, &run).await.unwrap();
-        let report = verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()] });
+        let report = verify_bundle(&bundle, &Trust { keys: vec![key.verifier_key()], ..Trust::default() });
         assert!(report.intact, "{}", report.to_json());
         if shape == "growth" {
             // The splitter, its maps and the reduce.

@@ -3,6 +3,7 @@
 use pangolin_core::entry::RunSubmitted;
 
 use super::{
+    Trust,
     entries::Walk,
     findings::{CheckName, Findings},
     log_origin,
@@ -184,7 +185,7 @@ pub(super) fn anchor(
     bundle: &Bundle<'_>,
     sealed: Option<&Seal>,
     key: Option<&VerifierKey>,
-    seen: Option<&AnchorEvidence>,
+    (trust, seen): (&Trust, Option<&AnchorEvidence>),
     findings: &mut Findings,
 ) -> Option<Anchored> {
     let Some(anchor) = &bundle.anchor else {
@@ -194,6 +195,10 @@ pub(super) fn anchor(
         findings.set(CheckName::Anchor, Check::not_applicable("not anchored: the run is not sealed"));
         return None;
     };
+    if let Some(problem) = trust.anchor.as_deref().and_then(|place| elsewhere(place, anchor, seen)) {
+        findings.fail(CheckName::Anchor, "anchor", problem);
+        return Some(Anchored::detecting(&anchor.anchor_id));
+    }
     let outside = anchor.anchor_id != "local";
     if outside && anchor.evidence.is_none() {
         let reason = format!("anchor {:?} cannot be checked by this program", anchor.anchor_id);
@@ -259,6 +264,18 @@ pub(super) fn anchor(
     }
     let guarantee = seen.guarantee.as_str().to_owned();
     Some(Anchored { id: seen.anchor_id.clone(), guarantee, claim: seen.claim() })
+}
+
+/// Why this is not the anchor that the verifier knows of. `None`: it is. What was seen now counts before what the bundle says:
+/// the exporter may have reached the same bucket by another name.
+fn elsewhere(place: &str, anchor: &Anchor, seen: Option<&AnchorEvidence>) -> Option<String> {
+    match seen.or(anchor.evidence.as_ref()) {
+        None => Some(format!("it is {}, not at {place}, where the anchor is known to be", anchor.anchor_id)),
+        Some(evidence) if evidence.place() == Some(place) => None,
+        Some(evidence) => {
+            Some(format!("it is at {}, not in {place}, where the anchor is known to be", evidence.locator))
+        }
+    }
 }
 
 /// Why the time at which the anchor took the checkpoint does not speak for what was sealed. `None`: it does.

@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, args: &Verify) -> CliResult {
     for text in &args.keys {
         trust.keys.extend(key(text)?.keys);
     }
+    trust.anchor = args.anchor.as_deref().map(place).transpose()?;
     let bytes = files::read(&args.bundle)?;
     let report = match args.live {
         false => verify_bundle(&bytes, &trust),
@@ -129,6 +130,20 @@ pub(super) fn exit(report: &Report) -> Exit {
         Verdict::Unverifiable => Exit::Unverifiable,
         Verdict::Incomplete => Exit::Incomplete,
     }
+}
+
+/// A place as locators name it: with the scheme, without a slash at the end.
+fn place(text: &str) -> CliResult<String> {
+    let place = text.trim_end_matches('/');
+    let is_place = place.split_once("://").is_some_and(|(scheme, rest)| {
+        matches!(scheme, "s3" | "http" | "https") && !rest.is_empty() && !rest.contains(char::is_whitespace)
+    });
+    if is_place {
+        return Ok(place.to_owned());
+    }
+    Err(CliError::new(Exit::Usage, format!("--anchor {text:?} is no place of an anchor")).hint(
+        "s3://<bucket> or s3://<bucket>/<prefix>; for an S3 that is not AWS its endpoint instead of s3:/, as http://127.0.0.1:9000/<bucket>",
+    ))
 }
 
 /// A vkey as such, or the keys of a file: one per line, empty lines and `#` comments allowed. No message repeats the

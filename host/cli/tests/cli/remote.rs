@@ -3,7 +3,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use pangolin_aws_e2e::{EmulatedStack, Options};
+use pangolin_aws_e2e::{ANCHOR, EmulatedStack, Options};
 use serde_json::Value;
 
 use crate::harness::{Output, Place};
@@ -139,6 +139,19 @@ async fn the_verbs_of_runs_work_on_a_stack() {
         world.place.run_with_stdin(&["verify", "-", "--json"], bundle.stdout.as_bytes()).code(0).json();
     assert_eq!(report["intact"], true, "{report}");
     assert!(bundle.stderr.contains("tamper-evident"), "{}", bundle.stderr);
+    world.run(&["orch", "audit", "fan", "--out", "fan.bundle"]).await.code(0);
+    let live = ["verify", "--live", "fan.bundle", "--json", "--anchor"];
+    let anchor = format!("{}/{ANCHOR}", world.stack.s3.endpoint());
+    let report = world.run(&[&live[..], &[&anchor]].concat()).await.code(0).json();
+    assert_eq!(
+        (&report["claim"], &report["checks"]["anchor"]["ok"]),
+        (&"tamper-evident".into(), &true.into())
+    );
+    let elsewhere = world.run(&[&live[..], &[&format!("{anchor}/team-a/")]].concat()).await.code(1);
+    let elsewhere = elsewhere.json();
+    let detail = elsewhere["failure"]["detail"].as_str().unwrap();
+    assert!(detail.contains("/team-a, where the anchor is known to be"), "{elsewhere}");
+    world.run(&[&live[..], &["anchor"]].concat()).await.code(2).says(&["\"anchor\"", "s3://<bucket>"]);
 
     // Cancelled while its worker runs.
     world.run(&["orch", "submit", "long.json"]).await.code(0);

@@ -307,7 +307,8 @@ impl World {
             export_bundle(&*self.store, &*self.blobs, Author::Deployment(&self.key), None, &self.run)
                 .await
                 .unwrap();
-        let report = verify_bundle(&bundle, &Trust { keys: vec![self.key.verifier_key()] });
+        let report =
+            verify_bundle(&bundle, &Trust { keys: vec![self.key.verifier_key()], ..Trust::default() });
         assert_eq!(report.verdict, Verdict::Intact, "{context}: {report:?}");
     }
 
