@@ -30,8 +30,8 @@ use crate::{
     keys::Keys,
     objects::Objects,
     records::{
-        ARCHIVE, CLAIM, COMPLETION, MEMO, Memo, Reason, STOP, Stop, TASK, TaskRecord, VERDICT, VERSION,
-        Verdict,
+        ARCHIVE, CLAIM, COMPLETION, MEMO, Memo, Reason, STARTER, STOP, Stop, TASK, TaskRecord, VERDICT,
+        VERSION, Verdict,
     },
     size::TaskSize,
     stage::{self, Stager, blocking},
@@ -249,27 +249,56 @@ impl FargateBackend {
         Ok(found)
     }
 
-    /// Writes down the task of a dispatch; `true` when this call was the first to do so.
-    async fn note(&self, dispatch: &DispatchId, arn: &str) -> Result<bool, BackendError> {
-        let record =
-            TaskRecord { schema_version: VERSION, arn: arn.to_owned(), nonce: random()?, at: now_ms() };
-        if self.create(dispatch, TASK, &record).await? {
-            return Ok(true);
+    /// Writes down a task unless one is written down under that name; gives the record that is there then. `None`: the
+    /// dispatch is being removed.
+    async fn kept(
+        &self,
+        dispatch: &DispatchId,
+        name: &str,
+        record: &TaskRecord,
+    ) -> Result<Option<TaskRecord>, BackendError> {
+        if self.create(dispatch, name, record).await? {
+            return Ok(Some(record.clone()));
         }
-        let found: Option<TaskRecord> = self.record(dispatch, TASK).await?;
-        match found {
-            // Ours, and the answer to it was lost.
-            Some(found) if found.nonce == record.nonce => Ok(true),
-            Some(found) => {
-                if found.arn != arn {
-                    // Cannot be as far as the documentation goes. The claim lets only one of them work.
-                    tracing::error!(%dispatch, one = %found.arn, other = %arn, "two tasks were started; stopping one");
-                    self.tasks.stop(arn, "Pangolin: another task has this dispatch").await?;
-                }
-                Ok(false)
-            }
-            None => Ok(false),
+        self.record(dispatch, name).await
+    }
+
+    /// Writes down a task that somebody else started; what is there is kept.
+    async fn note_found(&self, dispatch: &DispatchId, arn: &str) -> Result<(), BackendError> {
+        self.note(dispatch, arn, String::new()).await.map(|_| ())
+    }
+
+    /// Writes down a task that ECS gave to this call. `true` for exactly one of the calls that it was given to: the token
+    /// gives the same task to all that ask with the same parameters.
+    async fn note_started(&self, dispatch: &DispatchId, arn: &str) -> Result<bool, BackendError> {
+        let own = random()?;
+        let Some(found) = self.note(dispatch, arn, own.clone()).await? else { return Ok(false) };
+        if !found.nonce.is_empty() {
+            // Ours also when the answer to it was lost.
+            return Ok(found.nonce == own);
         }
+        // One who found the task was quicker. It is on record; who started it is not.
+        let record = TaskRecord { nonce: own, ..found };
+        let first = self.kept(dispatch, STARTER, &record).await?;
+        Ok(first.is_some_and(|first| first.nonce == record.nonce))
+    }
+
+    /// The record of the dispatch's task, when it is this one. Another one is stopped.
+    async fn note(
+        &self,
+        dispatch: &DispatchId,
+        arn: &str,
+        nonce: String,
+    ) -> Result<Option<TaskRecord>, BackendError> {
+        let record = TaskRecord { schema_version: VERSION, arn: arn.to_owned(), nonce, at: now_ms() };
+        let found = self.kept(dispatch, TASK, &record).await?;
+        if let Some(found) = found.as_ref().filter(|found| found.arn != arn) {
+            // Cannot be as far as the documentation goes. The claim lets only one of them work.
+            tracing::error!(%dispatch, one = %found.arn, other = %arn, "two tasks were started; stopping one");
+            self.tasks.stop(arn, "Pangolin: another task has this dispatch").await?;
+            return Ok(None);
+        }
+        Ok(found)
     }
 
     /// The task of a dispatch, from the record or from ECS.
@@ -279,7 +308,7 @@ impl FargateBackend {
         }
         let arns = self.tasks.list(&self.keys.started_by(dispatch)).await?;
         let Some(arn) = arns.first() else { return Ok(None) };
-        self.note(dispatch, arn).await?;
+        self.note_found(dispatch, arn).await?;
         self.record(dispatch, TASK).await
     }
 
@@ -326,14 +355,14 @@ impl FargateBackend {
         let (token, started_by) = (self.keys.token(dispatch), self.keys.started_by(dispatch));
         let order = Order { definition: &definition, token: &token, started_by: &started_by, url: &url };
         match self.tasks.run(dispatch, order).await? {
-            Ran::Task(arn) => self.note(dispatch, &arn).await,
+            Ran::Task(arn) => self.note_started(dispatch, &arn).await,
             Ran::Conflict(arns) => {
                 let Some(arn) = arns.first() else {
                     return Err(BackendError::Unavailable(format!(
                         "ECS knows a task of {dispatch} but does not name it yet; try again"
                     )));
                 };
-                self.note(dispatch, arn).await?;
+                self.note_found(dispatch, arn).await?;
                 Ok(false)
             }
         }

@@ -7,6 +7,7 @@
 //! <prefix>starts/<dispatch>.json                 start document: secrets and signed URLs, deleted when the worker began
 //! <prefix>dispatches/<dispatch>/memo.json        what was asked for, written before anything is started
 //! <prefix>dispatches/<dispatch>/task.json        ARN of the task
+//! <prefix>dispatches/<dispatch>/starter.json     which call started it, when another one wrote task.json
 //! <prefix>dispatches/<dispatch>/claim.json       by the worker: it began
 //! <prefix>dispatches/<dispatch>/stop.json        why it is being stopped
 //! <prefix>dispatches/<dispatch>/result.tar       by the worker: its result directory

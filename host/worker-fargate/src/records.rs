@@ -9,6 +9,7 @@ pub(crate) const VERSION: u32 = 1;
 
 pub(crate) const MEMO: &str = "memo.json";
 pub(crate) const TASK: &str = "task.json";
+pub(crate) const STARTER: &str = "starter.json";
 pub(crate) const STOP: &str = "stop.json";
 pub(crate) const CLAIM: &str = "claim.json";
 pub(crate) const ARCHIVE: &str = "result.tar";
@@ -38,7 +39,7 @@ pub(crate) struct Memo {
 pub(crate) struct TaskRecord {
     pub(crate) schema_version: u32,
     pub(crate) arn: String,
-    /// Of the `ensure` that wrote this.
+    /// Of the `ensure` that wrote this and that ECS had given the task to; empty when it was found by one who did not start it.
     pub(crate) nonce: String,
     pub(crate) at: i64,
 }

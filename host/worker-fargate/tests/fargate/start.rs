@@ -2,7 +2,10 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use pangolin_aws::Service;
+use pangolin_aws::{
+    Service,
+    faults::{Fault, Gate, On},
+};
 use pangolin_core::entry::Isolation;
 use pangolin_envelope::start::{CLAIMED_ELSEWHERE, START_VERSION};
 use pangolin_ports::worker_backend::{BackendError, Limits, Network, WorkerBackend, WorkerExit};
@@ -68,6 +71,30 @@ async fn ensure_from_two_backends_starts_once() {
         assert_eq!(ended(&two, &spec).await, WorkerExit::Exited { code: round });
         assert_eq!((starts(&spec), world.tasks(&spec).len()), (1, 1));
     }
+}
+
+/// The one who started it is slow to write that down, and another one, whose order ECS refused, does so before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_found_the_task_did_not_start_it() {
+    let world = World::new().await;
+    world.ecs.set_visibility_delay_ms(600_000);
+    let spec = world.gated("slow", 0);
+    let gate = Gate::new();
+    world.script.at(On::operation("ecs", "RunTask"), 1, Fault::HoldAfter(gate.clone()));
+    let slow = {
+        let (backend, spec) = (world.open(), spec.clone());
+        tokio::spawn(async move { backend.ensure(&spec).await })
+    };
+    until("the task is there", || world.tasks(&spec).len() == 1).await;
+    // Another time limit in the signed URL: not the same order.
+    let other = world.open_with(3, FargateConfig { start_ms: config().start_ms + 60_000, ..config() });
+    assert!(other.ensure(&spec).await.unwrap().adopted);
+    gate.open();
+    assert!(!slow.await.unwrap().unwrap().adopted, "nobody started it");
+    assert!(world.open().ensure(&spec).await.unwrap().adopted);
+    open_gate(&spec);
+    assert_eq!(ended(&other, &spec).await, WorkerExit::Exited { code: 0 });
+    assert_eq!((starts(&spec), world.tasks(&spec).len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
