@@ -2,13 +2,16 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::{binaries, daemon::Daemon, output::Output, root, watch::Watch, xtask};
+use crate::{DEADLINE, binaries, daemon::Daemon, output::Output, root, watch::Watch, xtask};
 
 /// Everything a worker may take from the machine is decided by this configuration.
 const CONFIG: &str = "namespace = \"e2e\"
@@ -232,6 +235,30 @@ impl World {
     #[must_use]
     pub fn status(&self, run: &str) -> Value {
         self.run(&["orch", "status", run, "--json"]).ok().json()
+    }
+
+    /// Waits until no directory of a dispatch is left: each holds the secrets of its worker and what its agent wrote, and the
+    /// daemon removes it after the end of the item is on record.
+    ///
+    /// # Panics
+    /// When one stays.
+    pub fn until_cleaned_up(&self) {
+        let end = Instant::now() + DEADLINE;
+        let dispatches = self.path().join(".pangolin/dispatches");
+        let left = || match fs::read_dir(&dispatches) {
+            Ok(entries) => entries.count(),
+            // Nothing was ever laid out.
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => panic!("{}: {error}", dispatches.display()),
+        };
+        while left() > 0 {
+            assert!(
+                Instant::now() < end,
+                "directories of ended dispatches are left in {}",
+                dispatches.display()
+            );
+            thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// Assembles the bundle and asserts that it verifies.

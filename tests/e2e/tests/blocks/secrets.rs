@@ -65,6 +65,7 @@ fn a_secret_is_in_no_evidence_artifact_or_entry_of_a_block() {
     // In the whole deployment it is where it is kept, and in the patch, which is exact bytes and says so.
     let patch = blob(&world, attempt["patch"].as_str().expect("patch"));
     assert_eq!(document(&world, &attempt["result"])["secrets_in"], json!(["patch"]));
+    world.until_cleaned_up();
     let state = world.path().join(".pangolin");
     let left: Vec<PathBuf> = holders(&state, SECRET.as_bytes())
         .into_iter()

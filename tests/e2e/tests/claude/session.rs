@@ -149,7 +149,7 @@ impl Session {
                 }
             }
         }
-        self.until_cleaned_up();
+        self.world.until_cleaned_up();
         self.key_is_nowhere();
         state
     }
@@ -182,26 +182,6 @@ impl Session {
         };
         while !self.turns().iter().any(asked) {
             assert!(Instant::now() < end, "the model was not asked: {:#?}", self.model.seen());
-            thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-
-    /// Waits until no directory of a dispatch is left: each holds the secrets of its worker while that runs.
-    fn until_cleaned_up(&self) {
-        let end = Instant::now() + DEADLINE;
-        let dispatches = self.world.path().join(".pangolin/dispatches");
-        let left = || match fs::read_dir(&dispatches) {
-            Ok(entries) => entries.count(),
-            // Nothing was ever laid out.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => panic!("{}: {error}", dispatches.display()),
-        };
-        while left() > 0 {
-            assert!(
-                Instant::now() < end,
-                "directories of ended dispatches are left in {}",
-                dispatches.display()
-            );
             thread::park_timeout(Duration::from_millis(20));
         }
     }

@@ -1,6 +1,6 @@
 //! A daemon killed with SIGKILL: after every commit, at every step of a start, and with a second one waiting.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use pangolin_e2e::world::{World, item};
@@ -108,9 +108,7 @@ fn killed_at_every_step_of_a_start_the_attempt_runs_once() {
     }
     each_attempt_started_once(&world, &ended.iter().collect::<Vec<_>>());
     until_nothing_runs(&world);
-    // Nothing is left of the dispatches.
-    let left = || fs::read_dir(world.path().join(".pangolin/dispatches")).map_or(0, Iterator::count);
-    until("the directories of ended dispatches are removed", || (left() == 0).then_some(()));
+    world.until_cleaned_up();
 }
 
 #[test]
