@@ -80,7 +80,7 @@ pub struct AnchorEvidence {
     pub findings: Vec<String>,
     /// What was seen to hold: `external-immutable` only with [`Standing::Held`].
     pub guarantee: Guarantee,
-    /// Names the place for people.
+    /// Names the place for people: `s3://`, or the endpoint of another S3, with bucket and key. See [`AnchorEvidence::place`].
     pub locator: String,
     /// The signed note that is held; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -278,7 +278,7 @@ async fn a_flood_of_log_lines_is_cut_and_harms_nobody() {
 async fn single_instructions_on_the_largest_memory_do_not_stall() {
     let short = Limits { wall: Duration::from_millis(300), ..limits() };
     match step("bulk", short).await.failure {
-        // Each is bounded by the memory there is, so the deadline is met and not waited past: without a bound this takes hours.
+        // Each is bounded by the memory there is, so the deadline is met soon after it has passed, on a busy machine too.
         Failure::Deadline { ran_ms, limit_ms: 300 } => assert!(ran_ms < 30_000, "{ran_ms}"),
         other => panic!("{other:?}"),
     }

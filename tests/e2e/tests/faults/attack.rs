@@ -126,7 +126,6 @@ fn an_attacking_agent_harms_nobody_and_the_evidence_says_what_happened() {
     assert!(events.contains("escape.failed"), "{events}");
 
     // Nothing of the host got into the store.
-    world.until_cleaned_up();
     let mut found = Vec::new();
     holders(&state, b"canary-7c1e0f53", &mut found);
     assert_eq!(found, Vec::<String>::new());
